@@ -1,0 +1,49 @@
+# Everything below needs Python 3.11 or newer, make and git, and sets up the rest in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/.app
+	$(BIN)/bids-parcellate-demo $(DEMO)
+
+test: $(VENV)/.dev
+	@echo "== running the tests"
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term
+
+lint: $(VENV)/.dev
+	@echo "== lint"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@echo "== types"
+	$(BIN)/mypy
+	@echo "== import contracts"
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	@echo "== documentation"
+	$(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.uv:
+	@echo "== making a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; set PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.app: pyproject.toml $(VENV)/.uv
+	@echo "== installing bids-parcellate"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[fast]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.app
+	@echo "== installing what tests, lint and documentation need"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

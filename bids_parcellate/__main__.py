@@ -1,0 +1,7 @@
+"""``python -m bids_parcellate``."""
+
+import sys
+
+from bids_parcellate.cli import main
+
+sys.exit(main())

@@ -1,0 +1,120 @@
+"""The methods of a job in prose, with their references: true to its configuration, free to be copied into a paper."""
+
+from collections.abc import Sequence
+
+from bids_parcellate import __version__
+from bids_parcellate.config import Config
+from bids_parcellate.dataset import Run
+from bids_parcellate.strategies import ConfoundStrategy
+
+_METHODS = {
+    "ward": "Ward's minimum-variance clustering of neighbouring voxels (Ward 1963; Thirion et al. 2014)",
+    "complete": "agglomerative clustering of neighbouring voxels with complete linkage",
+    "average": "agglomerative clustering of neighbouring voxels with average linkage",
+    "rena": "recursive nearest-neighbour agglomeration (ReNA; Hoyos-Idrobo et al. 2019)",
+    "kmeans": "k-means clustering (Lloyd 1982)",
+    "hierarchical_kmeans": "two-level k-means clustering (Lloyd 1982)",
+}
+
+_REFERENCES = {
+    "ward": (
+        "Ward JH (1963). Hierarchical grouping to optimize an objective function. J Am Stat Assoc 58:236-244.",
+        "Thirion B, Varoquaux G, Dohmatob E, Poline JB (2014). Which fMRI clustering gives good brain parcellations? "
+        "Front Neurosci 8:167.",
+    ),
+    "rena": (
+        "Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast clustering "
+        "for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.",
+    ),
+    "kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
+    "hierarchical_kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
+}
+
+_CENSORING_REFERENCE = (
+    "Power JD, Barnes KA, Snyder AZ, Schlaggar BL, Petersen SE (2012). Spurious but systematic correlations in "
+    "functional connectivity MRI networks arise from subject motion. NeuroImage 59:2142-2154."
+)
+_FILTER_REFERENCE = (
+    "Lindquist MA, Geuter S, Wager TD, Caffo BS (2019). Modular preprocessing pipelines can reintroduce artifacts into "
+    "fMRI data. Hum Brain Mapp 40:2358-2376."
+)
+
+
+def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]) -> str:
+    """Describe what a group job did.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    strategy : ConfoundStrategy
+        The denoising.
+    runs : sequence of Run
+        The runs that were used; at least one.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    n_participants = len({run.participant for run in runs})
+    pipelines = sorted({" ".join(filter(None, (d.pipeline, d.pipeline_version))) for run in runs for d in run.datasets})
+    paragraphs = [
+        "# Methods",
+        f"Group parcellations were made with bids-parcellate {__version__} from {len(runs)} runs of {n_participants} "
+        f"participants, preprocessed with {' and '.join(filter(None, pipelines)) or 'an unnamed pipeline'}.",
+        _denoising(config, strategy),
+        _parcellation(config),
+        "## References",
+        "\n".join(f"- {reference}" for reference in _references(config, strategy)),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _denoising(config: Config, strategy: ConfoundStrategy) -> str:
+    denoising = config.denoising
+    steps = [f"Each run was denoised by {strategy.describe()}"]
+    if denoising.detrend:
+        steps.append("linear detrending")
+    if denoising.low_pass or denoising.high_pass:
+        band = [
+            f"above {denoising.high_pass:g} Hz" if denoising.high_pass else "",
+            f"below {denoising.low_pass:g} Hz" if denoising.low_pass else "",
+        ]
+        steps.append(
+            f"a Butterworth filter of order 5 that keeps frequencies {' and '.join(filter(None, band))}, applied to "
+            "signals and confounds alike (Lindquist et al. 2019)"
+        )
+    smoothing = (
+        f" Images were smoothed with a Gaussian of {denoising.smoothing_fwhm:g} mm full width at half maximum."
+        if denoising.smoothing_fwhm
+        else ""
+    )
+    return "; ".join(steps) + "." + smoothing
+
+
+def _parcellation(config: Config) -> str:
+    parcellation = config.parcellation
+    scaling = (
+        "voxels were scaled to unit variance, and each run was reduced to at most {} principal components, which kept "
+        "their singular values; the runs' components were merged by a further singular value decomposition of the same "
+        "rank"
+        if parcellation.features == "scaled"
+        else "each run was reduced to at most {} principal components of unit norm, which were merged by a further "
+        "singular value decomposition of the same rank, without singular values, as in nilearn"
+    ).format(parcellation.n_components)
+    scales = " and ".join(map(str, parcellation.n_parcels))
+    return (
+        f"Voxels with signal in at least {config.masking.mask_threshold:.0%} of the runs were used. In these, {scaling}. "
+        f"The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}. Parcel time series are "
+        "means over the voxels of a parcel that a run has; connectivity is their Pearson correlation."
+    )
+
+
+def _references(config: Config, strategy: ConfoundStrategy) -> list[str]:
+    references = list(_REFERENCES.get(config.parcellation.method, ()))
+    if "scrub" in strategy.strategy:
+        references.append(_CENSORING_REFERENCE)
+    if config.denoising.low_pass or config.denoising.high_pass:
+        references.append(_FILTER_REFERENCE)
+    return sorted(references)

@@ -1,0 +1,1 @@
+from bids_parcellate.cluster.agglomerative import Agglomerative

@@ -1,0 +1,217 @@
+"""What all methods share: they cluster features (voxels), and reduce them to their clusters' means."""
+
+from abc import ABC, abstractmethod
+from numbers import Integral
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from bids_parcellate import graph
+from bids_parcellate.errors import DataError, UsageError
+
+FloatArray = NDArray[np.float32] | NDArray[np.float64]
+_FLOATS = [np.float64, np.float32]
+
+
+class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+    """Base of the estimators that cluster features, as `sklearn.cluster.FeatureAgglomeration` does.
+
+    scikit-learn's own clusterers label samples; these label the columns of ``X``, so they are transformers.
+    ``fit`` checks the data, calls the method's ``_cluster`` and checks that there are exactly
+    ``n_clusters`` clusters, none of them empty.
+
+    Attributes
+    ----------
+    labels_ : ndarray of int32, shape (n_features,)
+        Cluster of each feature, 0 to ``n_clusters_ - 1``, numbered in the order of their first features.
+    n_clusters_ : int
+        Number of clusters.
+    n_features_in_ : int
+        Number of features.
+    """
+
+    n_clusters: int
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Cluster the features.
+
+        Parameters
+        ----------
+        X : array-like of float32 or float64, shape (n_samples, n_features)
+            One column for each feature.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        FeatureClusterer
+            The estimator itself.
+
+        Raises
+        ------
+        UsageError
+            If ``n_clusters`` is not between 1 and the number of features.
+        DataError
+            If the data cannot be split into that many clusters.
+        """
+        del y
+        X = validate_data(self, X, dtype=_FLOATS)
+        check_n_clusters(self.n_clusters, n_features=X.shape[1])
+        labels = number_by_first_feature(self._cluster(X.T))
+        n_found = int(labels.max()) + 1
+        if n_found != self.n_clusters:
+            raise DataError(f"{type(self).__name__} found {n_found} clusters, not the n_clusters={self.n_clusters} asked for.")
+        self.labels_ = labels
+        self.n_clusters_ = n_found
+        self._n_features_out = n_found
+        return self
+
+    @abstractmethod
+    def _cluster(self, columns: FloatArray) -> NDArray[np.integer]:
+        """Cluster the rows of an array (n_features, n_samples), the transpose of X and often a view of it."""
+
+    def transform(self, X: ArrayLike) -> FloatArray:
+        """Average the features of each cluster.
+
+        Parameters
+        ----------
+        X : array-like of float32 or float64, shape (n_samples, n_features)
+            One column for each feature.
+
+        Returns
+        -------
+        ndarray of X's dtype, shape (n_samples, n_clusters)
+            The means, one column for each cluster.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=_FLOATS, reset=False)
+        sums = [np.bincount(self.labels_, weights=sample, minlength=self.n_clusters_) for sample in X]
+        means: FloatArray = (np.stack(sums) / self._sizes()).astype(X.dtype, copy=False)
+        return means
+
+    def inverse_transform(self, X: ArrayLike) -> FloatArray:
+        """Give every feature the value of its cluster.
+
+        Parameters
+        ----------
+        X : array-like of float32 or float64, shape (n_samples, n_clusters)
+            One column for each cluster.
+
+        Returns
+        -------
+        ndarray of X's dtype, shape (n_samples, n_features)
+            The values, one column for each feature.
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=_FLOATS)
+        if X.shape[1] != self.n_clusters_:
+            raise UsageError(f"X has {X.shape[1]} columns, but there are {self.n_clusters_} clusters.")
+        values: FloatArray = X[:, self.labels_]
+        return values
+
+    def _sizes(self) -> NDArray[np.intp]:
+        """Count the features of each cluster."""
+        return np.bincount(self.labels_, minlength=self.n_clusters_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def check_n_clusters(n_clusters: int, *, n_features: int) -> None:
+    """Refuse a number of clusters that no clustering of the features can have.
+
+    Parameters
+    ----------
+    n_clusters : int
+        Number of clusters asked for.
+    n_features : int
+        Number of features.
+
+    Raises
+    ------
+    UsageError
+        If it is not between 1 and the number of features.
+    """
+    if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or n_clusters < 1:
+        raise UsageError(f"n_clusters={n_clusters!r} is not an integer of at least 1.")
+    if n_clusters > n_features:
+        raise UsageError(
+            f"n_clusters={n_clusters} is larger than n_features={n_features}.",
+            hint="Ask for at most as many clusters (parcels) as there are features (voxels).",
+        )
+
+
+def check_reachable(n_clusters: int, *, n_pieces: int) -> None:
+    """Refuse fewer contiguous clusters than the graph has pieces: no edge is ever added to join them.
+
+    Parameters
+    ----------
+    n_clusters : int
+        Number of clusters asked for.
+    n_pieces : int
+        Number of connected components of the graph.
+
+    Raises
+    ------
+    UsageError
+        If there are more pieces than clusters.
+    """
+    if n_clusters < n_pieces:
+        raise UsageError(
+            f"n_clusters={n_clusters} is smaller than the {n_pieces} pieces of the graph that do not touch each other.",
+            hint=f"Ask for at least {n_pieces} clusters (parcels), or leave the small pieces out of the mask.",
+        )
+
+
+def feature_edges(connectivity: ArrayLike | sparse.sparray | None, n_features: int) -> NDArray[np.int32]:
+    """List the pairs of features that may be merged.
+
+    Parameters
+    ----------
+    connectivity : sparse array or array-like, shape (n_features, n_features), or None
+        The graph of the features; None makes all of them neighbours.
+    n_features : int
+        Number of features.
+
+    Returns
+    -------
+    ndarray of int32, shape (n_edges, 2)
+        The ends of each edge, as `bids_parcellate.graph.edges` lists them.
+
+    Raises
+    ------
+    UsageError
+        If the graph is not one of these features.
+    """
+    if connectivity is None:
+        return np.column_stack(np.tril_indices(n_features, k=-1)).astype(np.int32)
+    adjacency = sparse.coo_array(connectivity)
+    if adjacency.shape != (n_features, n_features):
+        raise UsageError(f"connectivity has shape {adjacency.shape}, but X has n_features={n_features}.")
+    return graph.edges(adjacency)
+
+
+def number_by_first_feature(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Number clusters in the order of their first features.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_features,)
+        Any labels.
+
+    Returns
+    -------
+    ndarray of int32, shape (n_features,)
+        The same partition, numbered from 0 without gaps.
+    """
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    number = np.empty(first.size, dtype=np.int32)
+    number[np.argsort(first)] = np.arange(first.size, dtype=np.int32)
+    return number[inverse]

@@ -1,0 +1,407 @@
+"""One frozen, validated description of a job: the only thing below the command line that knows about options.
+
+The command line, the TOML file and the page of options in the documentation are all made from these models.
+A field's ``flags`` are its spellings on the command line (default: ``--field-name``).
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from bids_parcellate.errors import MissingInputError, UsageError
+
+METHODS = ("ward", "kmeans", "complete", "average", "rena", "hierarchical_kmeans")
+CONFOUND_PRESETS = (
+    "none", "simple", "scrubbing", "compcor", "ica_aroma",
+    "24P", "27P", "36P", "acompcor", "acompcor_gsr", "aroma", "aroma_gsr",
+)  # fmt: skip
+MASK_STRATEGIES = ("group", "epi", "background", "whole-brain-template", "gm-template", "wm-template")
+
+Method = Literal["ward", "kmeans", "complete", "average", "rena", "hierarchical_kmeans"]
+
+
+def option(default: Any, description: str, *, flags: tuple[str, ...] = (), metavar: str | None = None) -> Any:
+    """Declare a field: its default, its documentation and its spelling on the command line.
+
+    Parameters
+    ----------
+    default : object
+        The default, or ``...`` where there is none.
+    description : str
+        One or two sentences; the text of ``--help`` and of the documentation. Units belong here.
+    flags : tuple of str, optional
+        Spellings on the command line; the field's own name with hyphens where none are given.
+    metavar : str, optional
+        The word that stands for the value in ``--help``.
+
+    Returns
+    -------
+    object
+        What pydantic's ``Field`` gives.
+    """
+    extra: dict[str, Any] = {"flags": list(flags)}
+    if metavar is not None:
+        extra["metavar"] = metavar
+    return Field(default, description=description, json_schema_extra=extra)
+
+
+def _without_prefix(prefix: str) -> AfterValidator:
+    def strip(labels: tuple[str, ...]) -> tuple[str, ...]:
+        stripped = tuple(dict.fromkeys(label.removeprefix(prefix) for label in labels))
+        for label in stripped:
+            if not re.fullmatch(r"[A-Za-z0-9+]+", label):
+                raise ValueError(f"{label!r} is no BIDS label: letters, digits and + are allowed")
+        return stripped
+
+    return AfterValidator(strip)
+
+
+def _as_tuple(value: object) -> object:
+    """Let a single value stand for a tuple of one, as TOML files are often written."""
+    return (value,) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+Labels = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+class Section(BaseModel):
+    """A group of options that belong together: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, ser_json_inf_nan="constants", defer_build=True)
+
+
+class SelectionConfig(Section):
+    """Which runs are used."""
+
+    participant_label: Annotated[Labels, _without_prefix("sub-")] = option(
+        (),
+        "Participants to use, with or without 'sub-'; all by default.",
+        flags=("--participant-label",),
+        metavar="LABEL",
+    )
+    session_label: Annotated[Labels, _without_prefix("ses-")] = option(
+        (), "Sessions to use, with or without 'ses-'; all by default.", metavar="LABEL"
+    )
+    task_id: Annotated[Labels, _without_prefix("task-")] = option(
+        (), "Tasks to use, with or without 'task-'; all by default.", flags=("-t", "--task-id"), metavar="TASK"
+    )
+    space: str | None = option(
+        None,
+        "Space of the images, such as MNI152NLin2009cAsym. Needed only where the dataset holds several.",
+        metavar="SPACE",
+    )
+    res: str | None = option(
+        None, "The 'res-' label of the images. Needed only where the dataset holds several.", metavar="LABEL"
+    )
+    bids_filter_file: Path | None = option(
+        None,
+        "JSON file of further pybids filters, as fMRIPrep takes it: {'bold': {'run': 1, 'acquisition': null}}; "
+        "null means that the entity is absent, '*' that it may be anything.",
+        metavar="FILE",
+    )
+    derivatives: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = option(
+        (),
+        "Derivative datasets to read in place of those in BIDS_DIR: a folder, or NAME=folder to name it in BIDS URIs.",
+        flags=("-d", "--derivatives"),
+        metavar="[NAME=]PATH",
+    )
+    bids_database_dir: Path | None = option(
+        None,
+        "Folder of a pybids database to make or to use again. It is made anew when the dataset has changed.",
+        metavar="DIR",
+    )
+    skip_bids_validation: bool = option(
+        False, "Do not check that the dataset has a readable dataset_description.json that says 'derivative'."
+    )
+
+
+class MaskingConfig(Section):
+    """Which voxels are used."""
+
+    mask: str = option(
+        "group",
+        "Where the mask comes from: the runs' own brain masks ('group'), a strategy "
+        "(epi, background, whole-brain-template, gm-template, wm-template), or an image.",
+        metavar="STRATEGY|FILE",
+    )
+    mask_threshold: float = option(
+        0.9, "Share of the runs (0 to 1) whose mask must hold a voxel for the group mask to hold it.", metavar="SHARE"
+    )
+    target_res: PositiveFloat | None = option(
+        None,
+        "Voxel size in mm to which every image is resampled. Without it, runs on another grid than most are left out.",
+        metavar="MM",
+    )
+
+    @field_validator("mask_threshold")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0 < value <= 1:
+            raise ValueError("must be larger than 0 and at most 1")
+        return value
+
+
+Threshold = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+
+
+class DenoisingConfig(Section):
+    """What is removed from the images before anything is computed."""
+
+    confounds: str = option(
+        "simple",
+        f"Confound strategy: one of {', '.join(CONFOUND_PRESETS)}, or a TOML or JSON file that describes one.",
+        metavar="PRESET|FILE",
+    )
+    fd_threshold: Threshold | None = option(
+        None, "Censor volumes with a framewise displacement above this, in mm; inf switches it off.", metavar="MM"
+    )
+    std_dvars_threshold: Threshold | None = option(
+        None, "Censor volumes with a standardised DVARS above this; inf switches it off.", metavar="VALUE"
+    )
+    scrub: NonNegativeInt | None = option(
+        None,
+        "Also censor stretches between censored volumes that are shorter than this many volumes.",
+        metavar="VOLUMES",
+    )
+    min_volumes: PositiveInt = option(
+        40, "Leave out a run that keeps fewer volumes than this after censoring.", metavar="VOLUMES"
+    )
+    smoothing_fwhm: NonNegativeFloat = option(
+        4.0, "Full width at half maximum of the Gaussian smoothing, in mm; 0 means none.", metavar="MM"
+    )
+    low_pass: PositiveFloat | None = option(
+        None, "Remove frequencies above this, in Hz (Butterworth, order 5).", metavar="HZ"
+    )
+    high_pass: PositiveFloat | None = option(
+        None, "Remove frequencies below this, in Hz (Butterworth, order 5).", metavar="HZ"
+    )
+    detrend: bool = option(True, "Remove the linear trend of each voxel.")
+    standardize: Literal["zscore_sample", "psc", "none"] = option(
+        "zscore_sample", "Scaling of the parcel time series: z-scores, percent signal change, or none."
+    )
+
+    @model_validator(mode="after")
+    def _band_is_not_empty(self) -> Self:
+        if self.low_pass and self.high_pass and self.high_pass >= self.low_pass:
+            raise ValueError(f"high_pass ({self.high_pass} Hz) must be lower than low_pass ({self.low_pass} Hz)")
+        return self
+
+
+class ParcellationConfig(Section):
+    """How the parcels are made, and what they are called."""
+
+    method: Method = option("ward", "Clustering method.")
+    n_parcels: Annotated[tuple[PositiveInt, ...], BeforeValidator(_as_tuple)] = option(
+        (100,), "Number of parcels; several numbers give several parcellations.", metavar="K"
+    )
+    atlas_name: str = option(
+        "Parcellate", "Name of the atlas in file names ('atlas-<name>'): letters and digits.", metavar="NAME"
+    )
+    features: Literal["scaled", "nilearn"] = option(
+        "scaled",
+        "What is clustered: components of z-scored voxels that keep their singular values ('scaled'), "
+        "or whitened components exactly as nilearn makes them.",
+    )
+    n_components: PositiveInt = option(
+        200, "Largest number of components that a run, and the group, is reduced to.", metavar="N"
+    )
+
+    @field_validator("n_parcels")
+    @classmethod
+    def _sorted_and_unique(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("at least one number is needed")
+        return tuple(sorted(set(value)))
+
+    @field_validator("atlas_name")
+    @classmethod
+    def _is_label(cls, value: str) -> str:
+        label = value.removeprefix("atlas-")
+        if not re.fullmatch(r"[A-Za-z0-9]+", label):
+            raise ValueError(f"{value!r} is no BIDS label: letters and digits are allowed")
+        return label
+
+
+def _memory_in_megabytes(value: object) -> object:
+    """Read '8G', '500M' or a plain number of megabytes."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", value, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{value!r} is no amount of memory: a number of MB, or a number with K, M, G or T")
+    factor = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[match[2].upper()]
+    return math.floor(float(match[1]) * factor)
+
+
+class ExecutionConfig(Section):
+    """Where and with what the job runs. Nothing here changes a result, except the seed."""
+
+    work_dir: Path | None = option(
+        None, "Folder for intermediate results; OUTPUT_DIR/.work by default.", flags=("-w", "--work-dir"), metavar="DIR"
+    )
+    nprocs: PositiveInt | None = option(
+        None,
+        "Number of processes; the number of usable cores by default.",
+        flags=("--nprocs", "--nthreads", "--n-cpus"),
+        metavar="N",
+    )
+    omp_nthreads: PositiveInt = option(1, "Threads of each process in linear algebra.", metavar="N")
+    mem_mb: Annotated[PositiveInt | None, BeforeValidator(_memory_in_megabytes)] = option(
+        None,
+        "Upper bound of the memory used, in MB or with a unit (8G); what the machine has by default.",
+        flags=("--mem", "--mem-mb"),
+        metavar="SIZE",
+    )
+    stop_on_first_crash: bool = option(False, "End the job at the first run that cannot be processed.")
+    random_seed: NonNegativeInt = option(0, "Seed of every random step.", metavar="SEED")
+
+
+class Config(Section):
+    """Everything that one job depends on.
+
+    ``Config`` → TOML → ``Config`` is the identity; the file is saved with the outputs.
+    """
+
+    bids_dir: Path = option(
+        ...,
+        "The dataset: fMRIPrep's output, a raw dataset with 'derivatives/', or a raw dataset with --derivatives.",
+        metavar="BIDS_DIR",
+    )
+    output_dir: Path = option(..., "The folder that the results are written to.", metavar="OUTPUT_DIR")
+    analysis_level: Literal["participant", "group"] = option(
+        ...,
+        "'participant' reduces the runs (and extracts signals once a parcellation exists); 'group' does everything.",
+        metavar="{participant,group}",
+    )
+    selection: SelectionConfig = Field(default_factory=SelectionConfig)
+    masking: MaskingConfig = Field(default_factory=MaskingConfig)
+    denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
+    parcellation: ParcellationConfig = Field(default_factory=ParcellationConfig)
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder for intermediate results."""
+        return self.execution.work_dir or self.output_dir / ".work"
+
+    @model_validator(mode="after")
+    def _outputs_are_apart_from_inputs(self) -> Self:
+        bids_dir = self.bids_dir.resolve()
+        if self.output_dir.resolve() == bids_dir:
+            raise ValueError(f"output_dir must differ from bids_dir; both are {bids_dir}")
+        return self
+
+    @classmethod
+    def sections(cls) -> Mapping[str, type[Section]]:
+        """Map the names of the sections to their models.
+
+        Returns
+        -------
+        Mapping
+            In the order of the documentation.
+        """
+        return {
+            name: field.annotation
+            for name, field in cls.model_fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        }
+
+    def to_toml(self) -> str:
+        """Write this configuration as TOML; what is None is left out.
+
+        Returns
+        -------
+        str
+            Text that ``read_toml`` and ``build_config`` turn into an equal configuration.
+        """
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of options; it may leave out what the command line gives.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Options by section, not yet validated.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    UsageError
+        If it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingInputError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from error
+
+
+def build_config(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Config:
+    """Validate options, those of the command line over those of a file.
+
+    Parameters
+    ----------
+    options : Mapping
+        Options by section.
+    defaults : Mapping, optional
+        Options that hold where ``options`` has none, as ``read_toml`` gives them.
+
+    Returns
+    -------
+    Config
+        Validated and frozen.
+
+    Raises
+    ------
+    UsageError
+        If a key is unknown or a value is not allowed; all problems are named at once.
+    """
+    merged: dict[str, Any] = dict(defaults or {})
+    for key, value in options.items():
+        inherited = merged.get(key)
+        merged[key] = {**inherited, **value} if isinstance(value, Mapping) and isinstance(inherited, Mapping) else value
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(
+            "; ".join(_describe_problem(problem) for problem in error.errors(include_url=False)),
+            "See --help, or the page on configuration in the documentation.",
+        ) from error
+
+
+def _describe_problem(problem: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{place} is no option"
+    return f"{place}: {message} (given: {problem['input']!r})" if place else message

@@ -1,0 +1,184 @@
+"""From a request to runs: find the datasets, ask for files, choose the images, examine each run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bids_parcellate.config import SelectionConfig
+from bids_parcellate.dataset.candidates import (
+    BIDSFile,
+    choose_images,
+    listed,
+    refuse_absent_labels,
+    wanted_descriptions,
+)
+from bids_parcellate.dataset.examination import Examiner, reject_duplicates, reject_other_grids, timing_warnings
+from bids_parcellate.dataset.filters import AROMA_QUERY, Query, narrowed, read_filters
+from bids_parcellate.dataset.index import open_index
+from bids_parcellate.dataset.records import Dataset, RejectedRun, Run, Selection
+from bids_parcellate.dataset.roots import find_datasets
+from bids_parcellate.dataset.sidecars import parse_entities
+from bids_parcellate.errors import NothingSelectedError, UsageError
+
+_OPTIONS = {
+    "sub": ("participant_label", "--participant-label"),
+    "ses": ("session_label", "--session-label"),
+    "task": ("task_id", "--task-id"),
+    "space": ("space", "--space"),
+    "res": ("res", "--res"),
+}
+
+
+def select_runs(
+    bids_dir: Path,
+    selection: SelectionConfig,
+    *,
+    target_res: float | None = None,
+    needs_confounds: bool = True,
+    needs_mask: bool = True,
+    needs_aroma_image: bool = False,
+    nprocs: int = 1,
+) -> Selection:
+    """Find the runs that a request means, and which of them can be used.
+
+    Nothing is written to the datasets. Of images, only headers are read.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        A derivative dataset, a folder of such, or a raw dataset with a ``derivatives`` folder.
+    selection : SelectionConfig
+        The request.
+    target_res : float, optional
+        Voxel size in mm to which all runs will be resampled. Without it, runs on another grid than most are rejected.
+    needs_confounds : bool, default=True
+        Whether a run without a table of confounds is of no use. Without need, none is looked for.
+    needs_mask : bool, default=True
+        Whether a run without a brain mask is of no use. Without need, none is looked for.
+    needs_aroma_image : bool, default=False
+        Whether the images must have been denoised by ICA-AROMA.
+    nprocs : int, default=1
+        Number of headers that are read at once.
+
+    Returns
+    -------
+    Selection
+        The runs that can be used, possibly none, and those that cannot, with the reasons.
+
+    Raises
+    ------
+    DatasetError
+        If there is no derivative dataset.
+    NothingSelectedError
+        If the request means no image at all.
+    UsageError
+        If the request is ambiguous or contradicts itself, or the filter file means nothing.
+    MissingInputError
+        If there is no filter file.
+    """
+    filters, ignored = read_filters(selection.bids_filter_file) if selection.bids_filter_file else ({}, ())
+    _refuse_double_requests(selection, filters.get("bold", {}))
+    datasets = find_datasets(bids_dir, selection.derivatives, lenient=selection.skip_bids_validation)
+    _refuse_database_inside(selection.bids_database_dir, [bids_dir, *(dataset.root for dataset in datasets)])
+    if selection.participant_label:
+        refuse_absent_labels("sub", selection.participant_label, _participants(datasets), "--participant-label")
+
+    files = _ask(datasets, selection, filters)
+    if not files["bold"]:
+        raise _nothing_found(datasets, filters)
+    descriptions = wanted_descriptions(needs_confounds=needs_confounds, needs_aroma_image=needs_aroma_image)
+    images, rejected = choose_images(files["bold"], selection, filters.get("bold", {}), descriptions)
+    images, duplicates = reject_duplicates(images)
+
+    examiner = Examiner(
+        files["mask"], files["confounds"], files["aroma"], needs_mask=needs_mask, needs_confounds=needs_confounds
+    )
+    with ThreadPoolExecutor(nprocs) as threads:
+        examined = list(threads.map(examiner.examine, images))
+    runs = [run for run in examined if isinstance(run, Run)]
+    rejected += duplicates + [run for run in examined if isinstance(run, RejectedRun)]
+    if target_res is None:
+        runs, on_other_grids = reject_other_grids(runs)
+        rejected += on_other_grids
+
+    return Selection(
+        runs=tuple(sorted(runs, key=_place)),
+        rejected=tuple(sorted(rejected, key=_place)),
+        datasets=datasets,
+        warnings=(
+            *_absence_warnings(selection, images),
+            *([f"Of the filter file, the queries {listed(ignored)} are not ours and are ignored."] if ignored else []),
+            *timing_warnings(runs),
+        ),
+    )
+
+
+def _place(run: Run | RejectedRun | BIDSFile) -> tuple[str, Path]:
+    """Sort by the place in the dataset, so that it does not matter where the dataset lies."""
+    path = run.path if isinstance(run, BIDSFile) else run.bold
+    return path.relative_to(run.dataset.root).as_posix(), run.dataset.root
+
+
+def _refuse_double_requests(selection: SelectionConfig, query: Query) -> None:
+    for key, (field, option) in _OPTIONS.items():
+        if key in query and getattr(selection, field):
+            raise UsageError(f"{option} and the filter file both say which '{key}-' is meant.", "Say it in one place.")
+
+
+def _refuse_database_inside(database_dir: Path | None, roots: Sequence[Path]) -> None:
+    if database_dir is None:
+        return
+    for root in roots:
+        if database_dir.resolve().is_relative_to(root.resolve()):
+            raise UsageError(
+                f"--bids-database-dir {database_dir} is in the dataset {root}, to which nothing is written.",
+                "Choose a folder outside of it.",
+            )
+
+
+def _participants(datasets: Sequence[Dataset]) -> set[str]:
+    folders = (path for dataset in datasets for path in dataset.root.glob("sub-*") if path.is_dir())
+    return {path.name.removeprefix("sub-") for path in folders}
+
+
+def _ask(
+    datasets: Sequence[Dataset], selection: SelectionConfig, filters: Mapping[str, Query]
+) -> dict[str, list[BIDSFile]]:
+    """Ask all datasets for images, masks and tables."""
+    queries = {name: narrowed(name, filters) for name in ("bold", "mask", "confounds")} | {"aroma": AROMA_QUERY}
+    found: dict[str, list[BIDSFile]] = {name: [] for name in queries}
+    for dataset in datasets:
+        with open_index(dataset, selection.participant_label, selection.bids_database_dir) as index:
+            for name, query in queries.items():
+                found[name] += (BIDSFile(path, parse_entities(path.name), dataset) for path in index.find(query))
+    return {name: sorted(files, key=_place) for name, files in found.items()}
+
+
+def _nothing_found(datasets: Sequence[Dataset], filters: Mapping[str, Query]) -> NothingSelectedError:
+    where = listed(str(dataset.root) for dataset in datasets)
+    if "bold" in filters:
+        return NothingSelectedError(f"The filter file leaves no BOLD image in {where}.", "Loosen its query 'bold'.")
+    if any(_surface_images(datasets)):
+        return NothingSelectedError(
+            f"There are BOLD images on surfaces only in {where}.",
+            "Volumes are needed: run fMRIPrep with a volumetric output space, such as MNI152NLin2009cAsym.",
+        )
+    return NothingSelectedError(
+        f"There is no BOLD image in {where}.",
+        "They are looked for in sub-*/[ses-*/]func/*_bold.nii.gz; did the preprocessing finish?",
+    )
+
+
+def _surface_images(datasets: Sequence[Dataset]) -> Iterator[Path]:
+    for dataset in datasets:
+        for extension in ("dtseries.nii", "func.gii"):
+            yield from dataset.root.glob(f"sub-*/**/*_bold.{extension}")
+
+
+def _absence_warnings(selection: SelectionConfig, images: Sequence[BIDSFile]) -> list[str]:
+    present = {image.entities["sub"] for image in images}
+    return [
+        f"sub-{label} has no image that the request means."
+        for label in selection.participant_label
+        if label not in present
+    ]

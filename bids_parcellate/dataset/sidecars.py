@@ -1,0 +1,152 @@
+"""JSON sidecars and what they say of time.
+
+References
+----------
+BIDS 1.11.1, "The Inheritance Principle".
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_parcellate.errors import DataError
+from bids_parcellate.images import require_content
+from bids_parcellate.naming import ENTITY_ORDER
+
+
+def parse_entities(name: str) -> dict[str, str]:
+    """Read the entities in a file's name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``sub-01_task-rest_run-1_desc-preproc_bold.nii.gz``.
+
+    Returns
+    -------
+    dict
+        Short names of entities and their labels, in BIDS order; entities that BIDS does not know come last.
+    """
+    pairs = (part.partition("-") for part in name.partition(".")[0].split("_") if "-" in part)
+    entities: dict[str, str] = {key: label for key, _, label in pairs}
+    known = {key: entities[key] for key in ENTITY_ORDER if key in entities}
+    return known | entities
+
+
+class Sidecars:
+    """The sidecars of one dataset, each folder listed once.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listings: dict[Path, Mapping[str, list[Path]]] = {}
+
+    def metadata(self, path: Path) -> dict[str, Any]:
+        """Collect what the sidecars say of a file; nearer and more specific ones win.
+
+        Parameters
+        ----------
+        path : Path
+            A file of the dataset.
+
+        Returns
+        -------
+        dict
+            Keys and values of all sidecars that apply to it.
+
+        Raises
+        ------
+        ParcellateError
+            If one of them cannot be read.
+        """
+        entities = parse_entities(path.name).items()
+        suffix = _suffix(path)
+        folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(self._root)]
+        metadata: dict[str, Any] = {}
+        for folder in folders:
+            applicable = [
+                sidecar
+                for sidecar in self._listing(folder).get(suffix, ())
+                if parse_entities(sidecar.name).items() <= entities
+            ]
+            for sidecar in sorted(applicable, key=lambda sidecar: (sidecar.name.count("_"), sidecar.name)):
+                metadata |= _read_object(sidecar)
+        return metadata
+
+    def _listing(self, folder: Path) -> Mapping[str, list[Path]]:
+        """List the sidecars in a folder by suffix."""
+        if folder not in self._listings:
+            listing = defaultdict(list)
+            for path in folder.glob("*.json"):
+                if path.name.count(".") == 1:
+                    listing[_suffix(path)].append(path)
+            self._listings[folder] = listing
+        return self._listings[folder]
+
+
+def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path: Path) -> float:
+    """Decide on the repetition time of a run: its sidecars', else its header's, else none.
+
+    Parameters
+    ----------
+    metadata : Mapping
+        What the sidecars say.
+    from_header : float or None
+        What the image's header says, in seconds.
+    path : Path
+        The image, named in errors.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Raises
+    ------
+    DataError
+        If there is none, if it is no positive number, or if the volumes are not equally spaced.
+    """
+    value = metadata.get("RepetitionTime", from_header)
+    if "VolumeTiming" in metadata and "RepetitionTime" not in metadata:
+        raise DataError(
+            f"the volumes of {path} are not equally spaced: its sidecar has VolumeTiming, no RepetitionTime.",
+            "Sparse acquisitions cannot be used.",
+        )
+    if value is None:
+        raise DataError(
+            f"{path} has no repetition time: neither in a sidecar nor, with a unit, in its header.",
+            f'Write it in seconds to a sidecar beside the image: {{"RepetitionTime": ...}} in {_sidecar_name(path)}.',
+        )
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise DataError(
+            f"the RepetitionTime of {path} is {json.dumps(value)}, which is no positive number of seconds.",
+            "Correct the sidecar.",
+        )
+    return float(value)
+
+
+def _suffix(path: Path) -> str:
+    return path.name.partition(".")[0].rpartition("_")[2]
+
+
+def _sidecar_name(path: Path) -> str:
+    return path.name.partition(".")[0] + ".json"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    require_content(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}.", "Correct the sidecar.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold a JSON object, not {type(content).__name__}.", "Correct the sidecar.")
+    return content

@@ -1,0 +1,470 @@
+"""The only writer of outputs: BIDS Derivatives, each file whole or not at all."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel
+
+from bids_parcellate import __version__
+from bids_parcellate.atlas import COLUMNS, Parcellation
+from bids_parcellate.config import Config
+from bids_parcellate.confounds import Confounds
+from bids_parcellate.dataset import Dataset, Run
+from bids_parcellate.files import write_atomically
+from bids_parcellate.images import Grid, volume_to_bytes
+from bids_parcellate.masking import Mask
+from bids_parcellate.metadata import (
+    BIDS_VERSION,
+    AtlasDescription,
+    DatasetDescription,
+    GeneratedBy,
+    ImageSidecar,
+    SourceDataset,
+    TableSidecar,
+)
+from bids_parcellate.naming import OutputNames, as_label
+
+# What the specification does not name yet, so that the validator passes over it.
+# "figures" has no slash on purpose: with one the validator still reports the folder itself.
+BIDSIGNORE = """\
+*.html
+figures
+*_timeseries.tsv
+*_timeseries.json
+*_relmat.tsv
+*_relmat.json
+*_outliers.tsv
+*_outliers.json
+"""
+
+# TemplateFlow's reference images of the spaces that fMRIPrep writes most.
+_REFERENCES = {
+    space: f"https://templateflow.s3.amazonaws.com/tpl-{space}/tpl-{space}_res-01_T1w.nii.gz"
+    for space in ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What became of one run.
+
+    Parameters
+    ----------
+    participant : str
+        Label of the participant.
+    run : str
+        Name of the run.
+    source : str
+        BIDS URI of its image.
+    reason : str or None
+        Why it was left out; None if it was used.
+    n_volumes, n_kept : int or None
+        Volumes in the image, and those left after censoring; None where they are not known.
+    mean_fd : float or None
+        Mean framewise displacement of the kept volumes in mm; None where it is not known.
+    """
+
+    participant: str
+    run: str
+    source: str
+    reason: str | None = None
+    n_volumes: int | None = None
+    n_kept: int | None = None
+    mean_fd: float | None = None
+
+
+@dataclass(frozen=True)
+class ParcelSignals:
+    """The signals of one run in one parcellation.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_kept, n_parcels)
+        Time series; NaN for parcels without any voxel in the run.
+    correlations : ndarray of float, shape (n_parcels, n_parcels)
+        Pearson correlations.
+    coverage : ndarray of float, shape (n_parcels,)
+        Share of each parcel's voxels that the run has.
+    """
+
+    values: npt.NDArray[np.float64]
+    correlations: npt.NDArray[np.float64]
+    coverage: npt.NDArray[np.float64]
+
+
+def write_json(path: Path, content: BaseModel | Mapping[str, Any]) -> Path:
+    """Write a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : BaseModel or Mapping
+        Fields that are None are left out of a model.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json", exclude_none=True)
+    return write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as BIDS wants it: tabs, a header, ``n/a`` for what is missing.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    table : DataFrame
+        The index is not written.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+    return write_atomically(path, text.encode())
+
+
+def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset], strategy: str) -> None:
+    """Write what makes the output folder a BIDS dataset.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    config : Config
+        The configuration.
+    datasets : sequence of Dataset
+        The datasets that were read.
+    strategy : str
+        The denoising, in a sentence.
+    """
+    upstream = [pipeline for dataset in datasets for pipeline in dataset.generated_by]
+    description = DatasetDescription(
+        Name=f"Group parcellation {config.parcellation.atlas_name}",
+        BIDSVersion=BIDS_VERSION,
+        DatasetType="derivative",
+        License=_license(datasets),
+        HowToAcknowledge="Please cite the methods in logs/CITATION.md.",
+        GeneratedBy=[
+            GeneratedBy(
+                Name="bids-parcellate",
+                Version=__version__,
+                Description="Group brain parcellation with parcel time series and connectivity",
+            ),
+            *(GeneratedBy.model_validate(pipeline) for pipeline in upstream),
+        ],
+        SourceDatasets=[SourceDataset(URL=dataset.root.resolve().as_uri()) for dataset in datasets],
+        DatasetLinks={dataset.name: dataset.root.resolve().as_uri() for dataset in datasets},
+    )
+    write_json(names.root / "dataset_description.json", description)
+    write_atomically(names.root / ".bidsignore", BIDSIGNORE.encode())
+    write_atomically(names.root / "README.md", _README.encode())
+    labels = {f"desc-{names.desc}": strategy, "desc-group": "Voxels that the runs share."}
+    write_table(
+        names.root / "descriptions.tsv", pd.DataFrame({"desc_id": list(labels), "description": list(labels.values())})
+    )
+
+
+_README = """\
+# Outputs of bids-parcellate
+
+- `tpl-*/anat/*_dseg.nii.gz` with `.tsv` and `.json`: the group parcellations
+- `tpl-*/anat/*_desc-group_mask.nii.gz`: the voxels that were parcellated
+- `sub-*/**/*_timeseries.tsv`: mean denoised signal of each parcel, one row a kept volume
+- `sub-*/**/*_relmat.tsv`: correlations between these signals
+- `sub-*/**/*_outliers.tsv`: the volumes that were censored, and why
+- `participants.tsv` and `logs/runs.tsv`: what was used, what was left out, and why
+- `logs/CITATION.md`: the methods, to be cited
+"""
+
+
+def _spatial_metadata(names: OutputNames, grid: Grid, reference: str) -> dict[str, Any]:
+    zooms = " x ".join(f"{size:g}" for size in grid.voxel_sizes.round(3))
+    metadata: dict[str, Any] = {"SpatialReference": _REFERENCES.get(names.space, reference)}
+    if names.res:
+        metadata["Resolution"] = f"Voxels of {zooms} mm, {' x '.join(map(str, grid.shape))} of them"
+    return metadata
+
+
+def write_group_mask(names: OutputNames, mask: Mask, config: Config, runs: Sequence[Run]) -> None:
+    """Write the voxels that are parcellated.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    mask : Mask
+        The voxels.
+    config : Config
+        The configuration.
+    runs : sequence of Run
+        The runs that the mask was made from.
+    """
+    write_atomically(names.group_mask(".nii.gz"), volume_to_bytes(mask.data, mask.grid))
+    sidecar = ImageSidecar(
+        Description=f"Voxels with signal in the mask of at least {config.masking.mask_threshold:.0%} of the runs.",
+        Type="Brain" if config.masking.mask in ("group", "epi", "background", "whole-brain-template") else "ROI",
+        Threshold=config.masking.mask_threshold,
+        Sources=[run.uri(run.mask or run.bold) for run in runs],
+        **_spatial_metadata(names, mask.grid, runs[0].uri(runs[0].bold)),
+    )
+    write_json(names.group_mask(".json"), sidecar)
+
+
+def write_parcellation(names: OutputNames, parcellation: Parcellation, config: Config, runs: Sequence[Run]) -> Path:
+    """Write one group parcellation: image, table, metadata.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    parcellation : Parcellation
+        The parcels.
+    config : Config
+        The configuration.
+    runs : sequence of Run
+        The runs that it was fitted on.
+
+    Returns
+    -------
+    Path
+        The image.
+    """
+    n_parcels = parcellation.n_parcels
+    sidecar = ImageSidecar(
+        Description=f"Group parcellation of {n_parcels} parcels by {config.parcellation.method} clustering.",
+        Sources=[run.uri(run.bold) for run in runs],
+        Manual=False,
+        CoordinateReportStrategy="center_of_mass",
+        Parcellation={
+            "Method": config.parcellation.method,
+            "NumberOfParcels": n_parcels,
+            "Features": config.parcellation.features,
+            "Seed": config.execution.random_seed,
+            "Denoising": names.desc,
+            "SmoothingFWHM": config.denoising.smoothing_fwhm,
+            "NumberOfRuns": len(runs),
+        },
+        **COLUMNS,
+        **_spatial_metadata(names, parcellation.grid, runs[0].uri(runs[0].bold)),
+    )
+    write_table(names.parcellation(n_parcels, ".tsv"), parcellation.table)
+    write_json(names.parcellation(n_parcels, ".json"), sidecar)
+    return write_atomically(
+        names.parcellation(n_parcels, ".nii.gz"), volume_to_bytes(parcellation.labels, parcellation.grid)
+    )
+
+
+def write_atlas_description(
+    names: OutputNames, config: Config, datasets: Sequence[Dataset], n_participants: int
+) -> None:
+    """Write the description that BIDS wants of every atlas.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    config : Config
+        The configuration.
+    datasets : sequence of Dataset
+        The datasets that it was derived from.
+    n_participants : int
+        How many participants it was fitted on.
+    """
+    scales = ", ".join(map(str, config.parcellation.n_parcels))
+    description = AtlasDescription(
+        Name=config.parcellation.atlas_name,
+        License=_license(datasets) or "The source datasets state no licence.",
+        Description=f"Group parcellations of {scales} parcels by {config.parcellation.method} clustering.",
+        SampleSize=n_participants,
+        LevelType="group",
+        DerivedFrom=" ".join(f"bids:{dataset.name}:" for dataset in datasets),
+    )
+    write_json(names.atlas_description, description)
+
+
+def _license(datasets: Sequence[Dataset]) -> str | None:
+    """Join the licences that the source datasets state; results derived from them are bound by these."""
+    stated = dict.fromkeys(
+        str(dataset.description["License"]) for dataset in datasets if dataset.description.get("License")
+    )
+    return ", ".join(stated) or None
+
+
+def write_outliers(names: OutputNames, run: Run, confounds: Confounds) -> Path:
+    """Write which volumes of a run were censored, and why.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    run : Run
+        The run.
+    confounds : Confounds
+        Its kept volumes and the reasons against the others.
+
+    Returns
+    -------
+    Path
+        The table: a row for each volume of the image.
+    """
+    columns = {"censored": ~confounds.kept, **confounds.outliers}
+    sidecar = TableSidecar(
+        Description="Volumes that were left out of the parcellation, of the time series and of the correlations.",
+        Sources=[run.uri(path) for path in (run.confounds,) if path] or [run.uri(run.bold)],
+        **{
+            name: {"Description": f"1 where the volume was censored{_OUTLIER_REASONS.get(name, '')}, else 0."}
+            for name in columns
+        },
+    )
+    write_json(names.outliers(run.entities, ".json"), sidecar)
+    return write_table(names.outliers(run.entities, ".tsv"), pd.DataFrame(columns).astype(np.int8))
+
+
+_OUTLIER_REASONS = {
+    "non_steady_state": " because the magnetisation was not in a steady state",
+    "framewise_displacement": " because of its framewise displacement",
+    "std_dvars": " because of its standardised DVARS",
+    "short_segment": " because too few volumes stand between it and censored ones",
+}
+
+
+def write_signals(
+    names: OutputNames,
+    run: Run,
+    confounds: Confounds,
+    parcellation: Parcellation,
+    signals: ParcelSignals,
+    config: Config,
+) -> None:
+    """Write the time series of a run's parcels and their correlations.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    run : Run
+        The run.
+    confounds : Confounds
+        What was regressed out.
+    parcellation : Parcellation
+        The parcels.
+    signals : ParcelSignals
+        Their signals in this run.
+    config : Config
+        The configuration.
+    """
+    n_parcels = parcellation.n_parcels
+    dseg = names.uri(names.parcellation(n_parcels, ".nii.gz"))
+    series = names.signals(run.entities, n_parcels, ".tsv")
+    inputs = [run.uri(path) for path in (run.bold, run.confounds) if path]
+    write_table(series, pd.DataFrame(signals.values, columns=parcellation.names))
+    write_json(
+        series.with_suffix(".json"),
+        TableSidecar(
+            Description="Mean denoised BOLD signal of each parcel; a row for each volume that was not censored.",
+            Sources=[*inputs, dseg],
+            RepetitionTime=run.t_r,
+            SamplingFrequency=1 / run.t_r,
+            Units={"zscore_sample": "z", "psc": "%", "none": "arbitrary"}[config.denoising.standardize],
+            Strategy=names.desc,
+            ConfoundColumns=list(confounds.names),
+            NumberOfVolumes=confounds.n_volumes,
+            NumberOfVolumesCensored=int((~confounds.kept).sum()),
+            CensoredVolumes=names.uri(names.outliers(run.entities, ".tsv")),
+            **{
+                name: {"Description": f"Mean signal of {name}.", "Coverage": round(float(share), 4)}
+                for name, share in zip(parcellation.names, signals.coverage, strict=True)
+            },
+        ),
+    )
+    matrix = names.connectivity(run.entities, n_parcels, ".tsv")
+    frame = pd.DataFrame(signals.correlations, columns=parcellation.names)
+    frame.insert(0, "Node", parcellation.names)
+    write_table(matrix, frame)
+    write_json(
+        matrix.with_suffix(".json"),
+        TableSidecar(
+            Description="Correlations between the time series of the parcels.",
+            Sources=[names.uri(series)],
+            RelationshipMeasure="Pearson correlation coefficient",
+            Weighted=True,
+            Directed=False,
+            NonNegative=False,
+            ValidDiagonal=False,
+            StorageFormat="Full",
+            NodeFiles=[names.uri(names.parcellation(n_parcels, ".tsv"))],
+        ),
+    )
+
+
+def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
+    """Write what became of each participant and of each run.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    records : sequence of RunRecord
+        Every run that was selected, used or not.
+    """
+    runs = pd.DataFrame(
+        {
+            "participant_id": f"sub-{record.participant}",
+            "run": record.run,
+            "status": "used" if record.reason is None else "left out",
+            "n_volumes": record.n_volumes,
+            "n_kept": record.n_kept,
+            "mean_fd": record.mean_fd,
+            "source": record.source,
+            # A table's cell is one line.
+            "reason": None if record.reason is None else " ".join(record.reason.split()),
+        }
+        for record in records
+    ).astype({"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64"})
+    write_table(names.root / "logs" / "runs.tsv", runs)
+    participants = [_participant_row(participant, group) for participant, group in runs.groupby("participant_id")]
+    write_table(names.root / "participants.tsv", pd.DataFrame(participants))
+    write_json(names.root / "participants.json", _PARTICIPANT_COLUMNS)
+
+
+def _participant_row(participant: str, runs: pd.DataFrame) -> dict[str, Any]:
+    used = runs[runs["status"] == "used"]
+    reasons = dict.fromkeys(runs["reason"].dropna())
+    return {
+        "participant_id": participant,
+        "used": "yes" if len(used) else "no",
+        "n_runs": len(runs),
+        "n_runs_used": len(used),
+        "n_volumes_kept": used["n_kept"].sum(),
+        "mean_fd": np.average(used["mean_fd"], weights=used["n_kept"]) if used["mean_fd"].notna().any() else None,
+        "reason": " ".join(reasons) or None,
+    }
+
+
+_PARTICIPANT_COLUMNS = {
+    "participant_id": {"Description": "Participant."},
+    "used": {
+        "Description": "Whether a run of the participant entered the parcellation.",
+        "Levels": {"yes": "", "no": ""},
+    },
+    "n_runs": {"Description": "Number of runs that were selected."},
+    "n_runs_used": {"Description": "Number of runs that entered the parcellation."},
+    "n_volumes_kept": {"Description": "Number of volumes in these runs after censoring."},
+    "mean_fd": {"Description": "Mean framewise displacement of these volumes.", "Units": "mm"},
+    "reason": {"Description": "Why runs were left out."},
+}

@@ -1,0 +1,230 @@
+"""The names of all outputs: entities in, paths out. Nothing else in the package spells a BIDS name.
+
+References
+----------
+BIDS 1.11.1, entity table and "Templates and atlases".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# BIDS order; ``stat`` is not in the specification yet and stands where XCP-D puts it.
+ENTITY_ORDER = (
+    "sub", "tpl", "ses", "cohort", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec",
+    "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk",
+    "atlas", "seg", "scale", "res", "den", "label", "stat", "desc",
+)  # fmt: skip
+
+
+def bids_name(entities: Mapping[str, str | None], suffix: str, extension: str) -> str:
+    """Spell a BIDS file name.
+
+    Parameters
+    ----------
+    entities : Mapping
+        Short names of entities and their labels; those that are None are left out.
+    suffix : str
+        Such as ``dseg``.
+    extension : str
+        With its leading dot.
+
+    Returns
+    -------
+    str
+        Entities in BIDS order, suffix, extension.
+
+    Raises
+    ------
+    ValueError
+        If an entity is unknown or a label is not alphanumeric, such as one that would leave its folder.
+    """
+    for key, label in entities.items():
+        if key not in ENTITY_ORDER:
+            raise ValueError(f"{key!r} is no BIDS entity; there are {', '.join(ENTITY_ORDER)}")
+        if label is not None and not re.fullmatch(r"[A-Za-z0-9+]+", label):
+            raise ValueError(f"{label!r} is no BIDS label for {key!r}: letters, digits and + are allowed")
+    parts = [f"{key}-{entities[key]}" for key in ENTITY_ORDER if entities.get(key) is not None]
+    return "_".join([*parts, f"{suffix}{extension}"])
+
+
+def as_label(text: str) -> str:
+    """Make a BIDS label of any text.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``hierarchical_kmeans``.
+
+    Returns
+    -------
+    str
+        Only its letters and digits.
+    """
+    return re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+@dataclass(frozen=True)
+class OutputNames:
+    """Where the outputs of one job lie.
+
+    Parameters
+    ----------
+    root : Path
+        The output folder.
+    space : str
+        Label of the space, which names the template folder.
+    atlas : str
+        Label of the atlas.
+    method : str
+        Clustering method.
+    desc : str
+        Label of the denoising.
+    res, cohort : str or None
+        Labels of the resolution and of the template's cohort, where the inputs have them.
+    """
+
+    root: Path
+    space: str
+    atlas: str
+    method: str
+    desc: str
+    res: str | None = None
+    cohort: str | None = None
+
+    @property
+    def _template(self) -> dict[str, str | None]:
+        return {"tpl": self.space, "cohort": self.cohort, "res": self.res}
+
+    @property
+    def _template_folder(self) -> Path:
+        folder = self.root / f"tpl-{self.space}"
+        return (folder / f"cohort-{self.cohort}" if self.cohort else folder) / "anat"
+
+    def parcellation(self, n_parcels: int, extension: str) -> Path:
+        """Name a file of the group parcellation.
+
+        Parameters
+        ----------
+        n_parcels : int
+            Its number of parcels.
+        extension : str
+            ``.nii.gz``, ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method), "scale": str(n_parcels)}
+        return self._template_folder / bids_name(entities, "dseg", extension)
+
+    def group_mask(self, extension: str) -> Path:
+        """Name a file of the group mask.
+
+        Parameters
+        ----------
+        extension : str
+            ``.nii.gz`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return self._template_folder / bids_name(self._template | {"desc": "group"}, "mask", extension)
+
+    @property
+    def atlas_description(self) -> Path:
+        """The description that every atlas needs at the top of its dataset."""
+        return self.root / f"atlas-{self.atlas}_description.json"
+
+    def signals(self, run: Mapping[str, str], n_parcels: int, extension: str) -> Path:
+        """Name a table of parcel time series.
+
+        Parameters
+        ----------
+        run : Mapping
+            Entities of the run's image.
+        n_parcels : int
+            Number of parcels.
+        extension : str
+            ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return self._of_parcels(run, n_parcels, "mean", "timeseries", extension)
+
+    def connectivity(self, run: Mapping[str, str], n_parcels: int, extension: str) -> Path:
+        """Name a table of correlations between parcels.
+
+        Parameters
+        ----------
+        run : Mapping
+            Entities of the run's image.
+        n_parcels : int
+            Number of parcels.
+        extension : str
+            ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return self._of_parcels(run, n_parcels, "pearsoncorrelation", "relmat", extension)
+
+    def outliers(self, run: Mapping[str, str], extension: str) -> Path:
+        """Name a table of censored volumes.
+
+        Parameters
+        ----------
+        run : Mapping
+            Entities of the run's image.
+        extension : str
+            ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        entities = {key: run[key] for key in run if key not in ("space", "cohort", "res", "den", "echo")}
+        return self._run_folder(run) / bids_name(entities | {"desc": self.desc}, "outliers", extension)
+
+    def _of_parcels(self, run: Mapping[str, str], n_parcels: int, stat: str, suffix: str, extension: str) -> Path:
+        entities = {
+            **run,
+            "space": self.space,
+            "cohort": self.cohort,
+            "atlas": self.atlas,
+            "seg": as_label(self.method),
+            "scale": str(n_parcels),
+            "res": self.res,
+            "stat": stat,
+            "desc": self.desc,
+        }
+        return self._run_folder(run) / bids_name(entities, suffix, extension)
+
+    def _run_folder(self, run: Mapping[str, str]) -> Path:
+        folder = self.root / f"sub-{run['sub']}"
+        return (folder / f"ses-{run['ses']}" if run.get("ses") else folder) / "func"
+
+    def uri(self, path: Path) -> str:
+        """Point to an output from within the dataset.
+
+        Parameters
+        ----------
+        path : Path
+            A file below the output folder.
+
+        Returns
+        -------
+        str
+            A BIDS URI.
+        """
+        return f"bids::{path.relative_to(self.root).as_posix()}"

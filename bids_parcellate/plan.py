@@ -1,0 +1,132 @@
+"""What a job needs of the machine, known before the work starts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_parcellate.config import Config
+from bids_parcellate.dataset import Run, Selection
+from bids_parcellate.errors import UsageError
+from bids_parcellate.executor import usable_cores
+from bids_parcellate.grids import Grid
+from bids_parcellate.images import read_volume
+
+_MEGABYTE = 2**20
+_FLOAT32 = 4
+
+# An interpreter with everything imported and compiled.
+_PROCESS_MEGABYTES = 450
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job needs.
+
+    Parameters
+    ----------
+    n_workers : int
+        Processes that work at once.
+    worker_megabytes, group_megabytes : int
+        Memory of each of them, and of the group's merge and clustering.
+    disk_megabytes : int
+        Size of the stored reductions.
+    """
+
+    n_workers: int
+    worker_megabytes: int
+    group_megabytes: int
+    disk_megabytes: int
+
+    @property
+    def megabytes(self) -> int:
+        """Peak memory of the whole job."""
+        main = self.group_megabytes
+        workers = self.n_workers * self.worker_megabytes
+        return max(main, workers) if self.n_workers == 1 else main + workers
+
+
+def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
+    """Predict what a job needs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The runs; at least one.
+    grid : Grid
+        The grid of the group.
+    config : Config
+        The configuration.
+
+    Returns
+    -------
+    Needs
+        With as many workers as cores, runs and memory allow.
+
+    Raises
+    ------
+    UsageError
+        If the memory does not suffice for one run.
+    """
+    n_voxels = _count_voxels(runs[0], grid, config)
+    n_volumes = max(run.n_volumes for run in runs)
+    n_components = config.parcellation.n_components
+    # Raw, cleaned and standardized signals of one run, a copy of one of them, and a few volumes.
+    worker = _PROCESS_MEGABYTES + (4 * n_volumes * n_voxels + 8 * int(np.prod(grid.shape))) * _FLOAT32 // _MEGABYTE
+    # The merged components, a batch that is folded in, their product, and the clustering's copies.
+    group = _PROCESS_MEGABYTES + 6 * n_components * n_voxels * _FLOAT32 // _MEGABYTE
+    disk = sum(min(n_components, run.n_volumes) for run in runs) * n_voxels * _FLOAT32 // _MEGABYTE + 1
+    available = config.execution.mem_mb or _memory_of_machine()
+    if max(worker, group) > available:
+        raise UsageError(
+            f"This job needs about {max(worker, group)} MB; {available} MB are allowed.",
+            "Raise --mem, choose a coarser --target-res, or fewer --n-components.",
+        )
+    n_workers = min(config.execution.nprocs or usable_cores(), len(runs))
+    while n_workers > 1 and Needs(n_workers, worker, group, disk).megabytes > available:
+        n_workers -= 1
+    return Needs(n_workers, worker, group, disk)
+
+
+def _count_voxels(run: Run, grid: Grid, config: Config) -> int:
+    """Count the voxels of a run; where its mask must be computed first, every voxel counts."""
+    n_voxels = int(np.prod(grid.shape))
+    if run.mask is None or config.masking.mask != "group":
+        return n_voxels
+    mask, _ = read_volume(run.mask)
+    return int(n_voxels * np.count_nonzero(mask) / mask.size)
+
+
+def _memory_of_machine() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MEGABYTE
+
+
+def describe(selection: Selection, needs: Needs) -> str:
+    """Describe a job that has not started.
+
+    Parameters
+    ----------
+    selection : Selection
+        The runs that are used and those that are not.
+    needs : Needs
+        What it needs.
+
+    Returns
+    -------
+    str
+        Lines of text.
+    """
+    lines = [f"{len(selection.runs)} runs will be used:"]
+    lines += [f"  {run.label}: {run.n_volumes} volumes, TR {run.t_r:g} s, {run.bold}" for run in selection.runs]
+    lines.append(f"{len(selection.rejected)} runs will be left out:")
+    for rejected in selection.rejected:
+        lines.append(f"  {rejected.label}: {rejected.reason}")
+        lines += [f"    -> {rejected.hint}"] if rejected.hint else []
+    lines += [f"Note: {warning}" for warning in selection.warnings]
+    lines.append(
+        f"Needs about {needs.megabytes} MB of memory with {needs.n_workers} processes "
+        f"({needs.worker_megabytes} MB each, {needs.group_megabytes} MB for the group), "
+        f"and {needs.disk_megabytes} MB in the work folder."
+    )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,292 @@
+"""One run, from its files to its reduction and to its parcel signals.
+
+A run needs only its own files and the configuration: it can be processed on any machine, in any order.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_parcellate import __version__
+from bids_parcellate.atlas import Parcellation
+from bids_parcellate.cleaning import apply_operator, baseline, degrees_of_freedom, standardize, temporal_operator
+from bids_parcellate.config import MASK_STRATEGIES, Config
+from bids_parcellate.confounds import Confounds, load_confounds
+from bids_parcellate.dataset import Run
+from bids_parcellate.derivatives import ParcelSignals
+from bids_parcellate.errors import DataError
+from bids_parcellate.images import Grid, iter_volumes, resample
+from bids_parcellate.reduction import reduce_signals
+from bids_parcellate.signals import coverage, parcel_means, pearson
+from bids_parcellate.smoothing import smooth_volume
+from bids_parcellate.store import RunReduction
+from bids_parcellate.strategies import ConfoundStrategy
+
+logger = logging.getLogger(__name__)
+
+# With fewer degrees of freedom, what is left of a run is mostly what the model could not fit.
+MIN_DEGREES_OF_FREEDOM = 10
+
+# Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """All that is needed to process one run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    grid : Grid
+        The grid of the group.
+    strategy : ConfoundStrategy
+        What is regressed out and which volumes are censored.
+    config : Config
+        The configuration.
+    """
+
+    run: Run
+    grid: Grid
+    strategy: ConfoundStrategy
+    config: Config
+
+    def __str__(self) -> str:
+        return self.run.label
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that the run's reduction depends on."""
+        config, run = self.config, self.run
+        depends_on = {
+            "format": _FORMAT,
+            "files": [_identity(path) for path in run.files],
+            "t_r": run.t_r,
+            "grid": [self.grid.shape, self.grid.affine.tolist()],
+            "strategy": self.strategy.model_dump(mode="json"),
+            "denoising": config.denoising.model_dump(mode="json", exclude={"confounds", "standardize"}),
+            "voxel_scaling": _voxel_scaling(config),
+            "mask": config.masking.mask
+            if config.masking.mask in MASK_STRATEGIES
+            else _identity(Path(config.masking.mask)),
+            "n_components": config.parcellation.n_components,
+        }
+        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+def _voxel_scaling(config: Config) -> str:
+    """How voxels are scaled before they are reduced."""
+    return "zscore_sample" if config.parcellation.features == "scaled" else config.denoising.standardize
+
+
+def read_confounds(task: RunTask) -> Confounds:
+    """Read a run's confounds.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+
+    Returns
+    -------
+    Confounds
+        Without regressors, and all volumes kept, for a strategy that needs no table.
+
+    Raises
+    ------
+    ParcellateError
+        If the table cannot be used or does not fit the image.
+    """
+    run = task.run
+    if run.confounds is None:
+        return Confounds.empty(run.n_volumes)
+    confounds = load_confounds(
+        run.confounds,
+        task.strategy,
+        sidecar=run.confounds_json,
+        extra_tables=run.aroma,
+        fmriprep_version=run.dataset.pipeline_version,
+    )
+    confounds.check_rows(run.n_volumes, run.bold)
+    return confounds
+
+
+def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float64]:
+    """Build the matrix that cleans a run: trend, filter, confounds and censoring in one.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+    confounds : Confounds
+        Its confounds and kept volumes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_kept, n_volumes)
+        The operator.
+
+    Raises
+    ------
+    DataError
+        If too few volumes, or too few degrees of freedom, are left.
+    """
+    denoising = task.config.denoising
+    n_kept = int(confounds.kept.sum())
+    if n_kept < denoising.min_volumes:
+        raise DataError(
+            f"{task.run.bold}: {n_kept} of {confounds.n_volumes} volumes are left after censoring, "
+            f"but --min-volumes asks for {denoising.min_volumes}.",
+            "Censor less, or lower --min-volumes.",
+        )
+    operator = temporal_operator(
+        confounds.n_volumes,
+        t_r=task.run.t_r,
+        confounds=confounds.values if confounds.names else None,
+        sample_mask=confounds.sample_mask,
+        detrend=denoising.detrend,
+        low_pass=denoising.low_pass,
+        high_pass=denoising.high_pass,
+    )
+    freedom = degrees_of_freedom(operator)
+    if freedom < MIN_DEGREES_OF_FREEDOM:
+        raise DataError(
+            f"{task.run.bold}: {n_kept} kept volumes, {len(confounds.names)} confounds and the filter leave "
+            f"{freedom:.1f} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
+            "Choose fewer confounds, a wider band, or less censoring.",
+        )
+    return operator
+
+
+def read_signals(task: RunTask, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Read, resample and smooth an image, volume by volume, and keep some voxels.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+    voxels : ndarray of int64, shape (n_voxels,)
+        Flat C-order positions in the group's grid.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_volumes, n_voxels)
+        The signals; what is not finite in the image is 0.
+    """
+    fwhm = task.config.denoising.smoothing_fwhm
+    is_on_grid = task.run.grid.matches(task.grid)
+    signals = np.empty((task.run.n_volumes, len(voxels)), dtype=np.float32)
+    for index, raw in enumerate(iter_volumes(task.run.bold)):
+        volume = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
+        if not is_on_grid:
+            volume = resample(volume, task.run.grid, task.grid)
+        signals[index] = smooth_volume(volume, task.grid.voxel_sizes, fwhm).ravel()[voxels]
+    return signals
+
+
+def reduce_run(task: RunTask, voxels: npt.NDArray[np.int64]) -> RunReduction:
+    """Read, clean and reduce a run.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+    voxels : ndarray of int64, shape (n_voxels,)
+        Flat C-order positions, in the group's grid, of the voxels in the run's mask.
+
+    Returns
+    -------
+    RunReduction
+        Of those voxels whose signal varies.
+
+    Raises
+    ------
+    DataError
+        If the run cannot be used.
+    """
+    confounds = read_confounds(task)
+    operator = build_operator(task, confounds)
+    raw = read_signals(task, voxels)
+    varies = raw.min(axis=0) < raw.max(axis=0)
+    if not varies.any():
+        raise DataError(f"{task.run.bold} does not vary over time in any voxel of its mask.", "Check image and mask.")
+    if not varies.all():
+        logger.info("%s: %d of %d voxels are constant and not used.", task, (~varies).sum(), len(voxels))
+        raw, voxels = raw[:, varies], voxels[varies]
+    cleaned = _clean(task, confounds, operator, raw, _voxel_scaling(task.config))
+    return RunReduction(
+        reduce_signals(cleaned, task.config.parcellation.n_components),
+        voxels=voxels,
+        kept=confounds.kept,
+        mean_fd=confounds.mean_framewise_displacement,
+    )
+
+
+def extract_signals(
+    task: RunTask, voxels: npt.NDArray[np.int64], parcellations: Sequence[Parcellation]
+) -> tuple[Confounds, list[ParcelSignals]]:
+    """Read a run and extract the cleaned signals of parcels.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+    voxels : ndarray of int64, shape (n_voxels,)
+        Flat C-order positions, in the group's grid, of the run's usable voxels.
+    parcellations : sequence of Parcellation
+        They lie on the group's grid.
+
+    Returns
+    -------
+    confounds : Confounds
+        What was regressed out and censored.
+    signals : list of ParcelSignals
+        One for each parcellation.
+    """
+    confounds = read_confounds(task)
+    operator = build_operator(task, confounds)
+    raw = read_signals(task, voxels)
+    return confounds, [_signals_of(task, confounds, operator, raw, voxels, each) for each in parcellations]
+
+
+def _signals_of(
+    task: RunTask,
+    confounds: Confounds,
+    operator: npt.NDArray[np.float64],
+    raw: npt.NDArray[np.float32],
+    voxels: npt.NDArray[np.int64],
+    parcellation: Parcellation,
+) -> ParcelSignals:
+    labels = parcellation.labels.ravel()
+    available = np.zeros(labels.size, dtype=bool)
+    available[voxels] = True
+    # Cleaning is linear, so it is the parcels' few means that are cleaned, not their many voxels.
+    means = parcel_means(raw, labels[voxels], parcellation.n_parcels)
+    values = _clean(task, confounds, operator, means, task.config.denoising.standardize)
+    return ParcelSignals(values, pearson(values), coverage(labels, available, parcellation.n_parcels))
+
+
+def _clean(
+    task: RunTask,
+    confounds: Confounds,
+    operator: npt.NDArray[np.float64],
+    raw: npt.NDArray[Any],
+    scaling: Standardization,
+) -> npt.NDArray[Any]:
+    denoising = task.config.denoising
+    is_filtered = denoising.low_pass is not None or denoising.high_pass is not None
+    mean = baseline(raw, sample_mask=confounds.sample_mask, filtered=is_filtered)
+    return standardize(apply_operator(operator, raw), scaling, mean=mean)

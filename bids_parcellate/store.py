@@ -1,0 +1,114 @@
+"""Reductions kept in the work folder, each under the digest of all that it depends on."""
+
+import io
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_parcellate.files import write_atomically
+from bids_parcellate.reduction import Reduction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunReduction:
+    """What the group needs to know of one run.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The reduced signals of the run's voxels.
+    voxels : ndarray of int64, shape (n_voxels,)
+        Flat C-order positions of these voxels in the group's grid, ascending.
+    kept : ndarray of bool, shape (n_volumes,)
+        The volumes that were not censored.
+    mean_fd : float
+        Mean framewise displacement of the kept volumes in mm; NaN where it is not known.
+    """
+
+    reduction: Reduction
+    voxels: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.bool_]
+    mean_fd: float
+
+
+class ReductionStore:
+    """A folder of reductions. Any number of jobs may write to it at once.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made when the first reduction is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest[:2] / f"{digest}.npz"
+
+    def save(self, digest: str, run: RunReduction) -> Path:
+        """Keep a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that it depends on.
+        run : RunReduction
+            The reduction.
+
+        Returns
+        -------
+        Path
+            The file: a plain ``.npz``, without pickles.
+        """
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            components=run.reduction.components,
+            singular_values=run.reduction.singular_values,
+            n_volumes=np.int64(run.reduction.n_volumes),
+            total_variance=np.float64(run.reduction.total_variance),
+            voxels=run.voxels,
+            kept=run.kept,
+            mean_fd=np.float64(run.mean_fd),
+        )
+        return write_atomically(self._path(digest), buffer.getvalue())
+
+    def load(self, digest: str) -> RunReduction | None:
+        """Find a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that it depends on.
+
+        Returns
+        -------
+        RunReduction or None
+            None if there is none, or if its file is damaged, which is logged.
+        """
+        path = self._path(digest)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return RunReduction(
+                    Reduction(
+                        components=arrays["components"],
+                        singular_values=arrays["singular_values"],
+                        n_volumes=int(arrays["n_volumes"]),
+                        total_variance=float(arrays["total_variance"]),
+                    ),
+                    voxels=arrays["voxels"],
+                    kept=arrays["kept"],
+                    mean_fd=float(arrays["mean_fd"]),
+                )
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, error)
+            return None

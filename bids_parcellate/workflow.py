@@ -1,0 +1,465 @@
+"""The story of a job, top to bottom: select, reduce, merge, cluster, write, extract."""
+
+import logging
+import shlex
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bids_parcellate import cluster, derivatives
+from bids_parcellate.atlas import Parcellation, paint, read_parcellation
+from bids_parcellate.boilerplate import methods_text
+from bids_parcellate.config import Config
+from bids_parcellate.dataset import Run, Selection, select_runs
+from bids_parcellate.derivatives import RunRecord
+from bids_parcellate.errors import DataError, NothingSelectedError, ParcellateError
+from bids_parcellate.executor import open_executor, run_tasks
+from bids_parcellate.files import make_folder, write_atomically
+from bids_parcellate.graph import voxel_adjacency
+from bids_parcellate.images import Grid, grid_with_resolution
+from bids_parcellate.log import Progress, log_file
+from bids_parcellate.masking import Mask, drop_small_pieces
+from bids_parcellate.naming import OutputNames, as_label
+from bids_parcellate.plan import Needs, describe, predict_needs
+from bids_parcellate.processing import RunTask, extract_signals, find_voxels, reduce_run
+from bids_parcellate.reduction import Merger, features
+from bids_parcellate.store import ReductionStore
+from bids_parcellate.strategies import ConfoundStrategy, load_strategy
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job works on, known before any image is read.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    strategy : ConfoundStrategy
+        What is regressed out and which volumes are censored.
+    selection : Selection
+        The runs.
+    grid : Grid
+        The grid that all of them are on, or are resampled to.
+    names : OutputNames
+        Names of the outputs.
+    """
+
+    config: Config
+    strategy: ConfoundStrategy
+    selection: Selection
+    grid: Grid
+    names: OutputNames
+
+    @property
+    def tasks(self) -> list[RunTask]:
+        """One for each run."""
+        return [RunTask(run, self.grid, self.strategy, self.config) for run in self.selection.runs]
+
+    @property
+    def needs(self) -> Needs:
+        """What the job needs of the machine."""
+        return predict_needs(self.selection.runs, self.grid, self.config)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A run whose reduction is in the store.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    digest : str
+        Where the store keeps its reduction.
+    n_kept : int
+        Number of volumes that were not censored.
+    mean_fd : float
+        Their mean framewise displacement in mm; NaN where it is not known.
+    """
+
+    run: Run
+    digest: str
+    n_kept: int
+    mean_fd: float
+
+
+@dataclass
+class Failures:
+    """Runs that could not be processed.
+
+    Parameters
+    ----------
+    stop_at_first : bool
+        Whether the first one ends the job.
+    """
+
+    stop_at_first: bool
+    reasons: dict[Run, str] = field(default_factory=dict)
+    n_crashes: int = 0
+
+    def add(self, task: RunTask, error: Exception) -> None:
+        """Take note of a failure.
+
+        Parameters
+        ----------
+        task : RunTask
+            The run.
+        error : Exception
+            What went wrong. Errors that are not our own are our mistakes, and counted.
+        """
+        if self.stop_at_first:
+            raise error
+        if isinstance(error, ParcellateError):
+            logger.warning("%s is left out. %s", task, error)
+            self.reasons[task.run] = error.message
+        else:
+            logger.error("%s is left out after an unexpected error.", task, exc_info=error)
+            self.reasons[task.run] = f"Unexpected {type(error).__name__}: {error}"
+            self.n_crashes += 1
+
+
+def check(config: Config) -> str:
+    """Say what a job would do, without doing it.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+
+    Returns
+    -------
+    str
+        The runs that would be used, the others with the reason, and what the job needs.
+    """
+    job = prepare(config)
+    return describe(job.selection, job.needs)
+
+
+def run(config: Config, command_line: Sequence[str]) -> int:
+    """Run a job.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    command_line : sequence of str
+        The command that was given, for the record.
+
+    Returns
+    -------
+    int
+        Number of runs that failed for a reason that is not their own, which calls for a report to us.
+
+    Raises
+    ------
+    ParcellateError
+        If the job cannot be done.
+    """
+    job = prepare(config)
+    folder = make_folder(job.names.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}")
+    write_atomically(folder / "config.toml", config.to_toml().encode())
+    failures = Failures(config.execution.stop_on_first_crash)
+    with log_file(folder / "bids-parcellate.log"):
+        logger.info("Command: %s", shlex.join(command_line))
+        _announce(job)
+        derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
+        with open_executor(job.needs.n_workers) as executor, threadpool_limits(config.execution.omp_nthreads):
+            reduced = _reduce(job, executor, failures)
+            parcellations = _fit(job, reduced) if config.analysis_level == "group" else _find_parcellations(job)
+            if parcellations:
+                _extract(job, executor, reduced, parcellations, failures)
+        if config.analysis_level == "group":
+            derivatives.write_records(job.names, _records(job, reduced, failures))
+            text = methods_text(config, job.strategy, [each.run for each in reduced])
+            write_atomically(job.names.root / "logs" / "CITATION.md", text.encode())
+        _summarise(job, reduced, parcellations, failures)
+    return failures.n_crashes
+
+
+def prepare(config: Config) -> Job:
+    """Select the runs and settle what is common to them.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+
+    Returns
+    -------
+    Job
+        Ready to run.
+
+    Raises
+    ------
+    ParcellateError
+        If no run can be used, or the runs do not belong together.
+    """
+    denoising = config.denoising
+    strategy = load_strategy(
+        denoising.confounds,
+        fd_threshold=denoising.fd_threshold,
+        std_dvars_threshold=denoising.std_dvars_threshold,
+        scrub=denoising.scrub,
+    )
+    selection = select_runs(
+        config.bids_dir,
+        config.selection,
+        target_res=config.masking.target_res,
+        needs_confounds=strategy.needs_confounds_file,
+        needs_mask=config.masking.mask == "group",
+        needs_aroma_image=strategy.needs_aroma_image,
+    )
+    if not selection.runs:
+        raise NothingSelectedError(
+            "None of the runs that were found can be used:\n"
+            + "\n".join(f"  {rejected.label}: {rejected.reason}" for rejected in selection.rejected),
+            "Mend what is named, or select other runs; --check shows the selection without running.",
+        )
+    first = selection.runs[0]
+    _refuse_individual_space(first, selection)
+    grid = first.grid
+    res = first.entities.get("res")
+    if config.masking.target_res:
+        grid = grid_with_resolution(grid, config.masking.target_res)
+        res = f"{config.masking.target_res:g}mm".replace(".", "p")
+    names = OutputNames(
+        root=config.output_dir,
+        space=first.entities.get("space", "individual"),
+        atlas=config.parcellation.atlas_name,
+        method=config.parcellation.method,
+        desc=as_label(Path(denoising.confounds).stem),
+        res=res,
+        cohort=first.entities.get("cohort"),
+    )
+    return Job(config, strategy, selection, grid, names)
+
+
+_INDIVIDUAL_SPACES = {"boldref", "func", "T1w", "T2w", "anat", "individual"}
+
+
+def _refuse_individual_space(first: Run, selection: Selection) -> None:
+    """Refuse to put voxels of different heads on top of each other."""
+    space = first.entities.get("space", "individual")
+    participants = sorted({run.participant for run in selection.runs})
+    if space in _INDIVIDUAL_SPACES and len(participants) > 1:
+        raise DataError(
+            f"Space {space!r} is each participant's own, so its voxels do not correspond between the "
+            f"{len(participants)} participants selected.",
+            "Choose a template with --space, or one participant with --participant-label.",
+        )
+
+
+def _announce(job: Job) -> None:
+    runs = job.selection.runs
+    logger.info(
+        "%d runs of %d participants are used; %d are left out.",
+        len(runs),
+        len({run.participant for run in runs}),
+        len(job.selection.rejected),
+    )
+    for rejected in job.selection.rejected:
+        logger.warning("%s is left out. %s", rejected.label, rejected.reason)
+    for warning in job.selection.warnings:
+        logger.warning("%s", warning)
+
+
+def _reduce(job: Job, executor: Executor, failures: Failures) -> list[Reduced]:
+    """Make sure that every run has its reduction in the store."""
+    reduced = []
+    tasks, n_threads = job.tasks, job.config.execution.omp_nthreads
+    with Progress("Reducing runs", len(tasks)) as progress:
+        for task, outcome in run_tasks(executor, reduce_task, tasks, n_threads=n_threads):
+            if isinstance(outcome, Exception):
+                failures.add(task, outcome)
+            else:
+                reduced.append(outcome)
+            progress.advance(str(task))
+    if not reduced:
+        raise NothingSelectedError(
+            "No run is left:\n" + "\n".join(f"  {run.label}: {reason}" for run, reason in failures.reasons.items()),
+            "Mend what is named, or choose other options.",
+        )
+    return reduced
+
+
+def reduce_task(task: RunTask) -> Reduced:
+    """Reduce one run, unless the store has its reduction already.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+
+    Returns
+    -------
+    Reduced
+        Where the reduction is.
+    """
+    store = ReductionStore(task.config.work_dir)
+    digest = task.digest
+    run = store.load(digest)
+    if run is None:
+        run = reduce_run(task, find_voxels(task))
+        store.save(digest, run)
+    return Reduced(task.run, digest, n_kept=int(run.kept.sum()), mean_fd=run.mean_fd)
+
+
+def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
+    """Fit the group's parcellations and write them."""
+    config = job.config
+    runs = [each.run for each in reduced]
+    mask = _group_mask(job, reduced)
+    derivatives.write_group_mask(job.names, mask, config, runs)
+    logger.info("Merging %d runs in %d voxels.", len(reduced), mask.n_voxels)
+    merged = _merge(job, reduced, mask)
+    logger.info("Clustering by %s into %s parcels.", config.parcellation.method, _join(config.parcellation.n_parcels))
+    labels = cluster.parcellate(
+        features(merged, config.parcellation.features),
+        config.parcellation.method,
+        config.parcellation.n_parcels,
+        adjacency=voxel_adjacency(mask.data),
+        random_state=config.execution.random_seed,
+    )
+    parcellations = [paint(labels[n_parcels], mask) for n_parcels in config.parcellation.n_parcels]
+    for parcellation in parcellations:
+        path = derivatives.write_parcellation(job.names, parcellation, config, runs)
+        logger.info("Wrote %s.", path)
+    n_participants = len({run.participant for run in runs})
+    derivatives.write_atlas_description(job.names, config, job.selection.datasets, n_participants)
+    return parcellations
+
+
+def _group_mask(job: Job, reduced: Sequence[Reduced]) -> Mask:
+    """Find the voxels that enough runs have."""
+    store = ReductionStore(job.config.work_dir)
+    counts = np.zeros(np.prod(job.grid.shape), dtype=np.int32)
+    for each in reduced:
+        counts[store.load_voxels(each.digest)] += 1
+    share = job.config.masking.mask_threshold
+    data = (counts >= n_needed(share, len(reduced))).reshape(job.grid.shape)
+    if not data.any():
+        raise DataError(
+            f"No voxel lies in the masks of {share:.0%} of the {len(reduced)} runs.",
+            "Check that the images are aligned, or lower --mask-threshold.",
+        )
+    data, n_pieces, n_voxels = drop_small_pieces(data)
+    if n_pieces:
+        logger.info("The group mask has %d small pieces with %d voxels; they are dropped.", n_pieces, n_voxels)
+    return Mask(data, job.grid)
+
+
+def _merge(job: Job, reduced: Sequence[Reduced], mask: Mask) -> MergedReduction:
+    """Fold the runs, one at a time and always in the same order, into the group's components."""
+    store = ReductionStore(job.config.work_dir)
+    weighting = "singular_values" if job.config.parcellation.features == "scaled" else "unit"
+    merger = Merger(mask.n_voxels, job.config.parcellation.n_components, weighting=weighting)
+    for each in reduced:
+        run = store.load(each.digest)
+        merger.add(run.reduction, columns_of(mask.voxels, run.voxels))
+    return merger.result()
+
+
+def _find_parcellations(job: Job) -> list[Parcellation]:
+    """Read the parcellations of an earlier group job; none if there are none yet."""
+    found = []
+    for n_parcels in job.config.parcellation.n_parcels:
+        image = job.names.parcellation(n_parcels, ".nii.gz")
+        if not image.exists():
+            logger.info("There is no %s yet; signals are extracted once the group level has made it.", image)
+            continue
+        parcellation = read_parcellation(image, job.names.parcellation(n_parcels, ".tsv"))
+        if not parcellation.grid.matches(job.grid):
+            raise DataError(
+                f"{image} lies on another grid than the runs: {parcellation.grid} and {job.grid}.",
+                "Choose the runs' resolution with --res, or --target-res as in the group job.",
+            )
+        found.append(parcellation)
+    return found
+
+
+def _extract(
+    job: Job,
+    executor: Executor,
+    reduced: Sequence[Reduced],
+    parcellations: Sequence[Parcellation],
+    failures: Failures,
+) -> None:
+    """Write the parcel signals of every run that was reduced."""
+    usable = {each.run for each in reduced}
+    tasks = [task for task in job.tasks if task.run in usable]
+    n_threads = job.config.execution.omp_nthreads
+    with Progress("Extracting signals", len(tasks)) as progress:
+        function = partial(extract_task, names=job.names, parcellations=parcellations)
+        for task, outcome in run_tasks(executor, function, tasks, n_threads=n_threads):
+            if isinstance(outcome, Exception):
+                failures.add(task, outcome)
+            progress.advance(str(task))
+
+
+def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[Parcellation]) -> None:
+    """Extract and write the parcel signals of one run.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run; its reduction is in the store.
+    names : OutputNames
+        Names of the outputs.
+    parcellations : sequence of Parcellation
+        The parcels.
+    """
+    voxels = ReductionStore(task.config.work_dir).load_voxels(task.digest)
+    confounds, signals = extract_signals(task, voxels, parcellations)
+    derivatives.write_outliers(names, task.run, confounds)
+    for parcellation, each in zip(parcellations, signals, strict=True):
+        derivatives.write_signals(names, task.run, confounds, parcellation, each, task.config)
+
+
+def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[RunRecord]:
+    """Put down what became of every run that was found."""
+    kept = {each.run: each for each in reduced}
+    records = [
+        RunRecord(
+            participant=run.participant,
+            run=run.label,
+            source=run.uri(run.bold),
+            reason=failures.reasons.get(run),
+            n_volumes=run.n_volumes,
+            n_kept=kept[run].n_kept if run in kept else None,
+            mean_fd=kept[run].mean_fd if run in kept else None,
+        )
+        for run in job.selection.runs
+    ]
+    rejected = [
+        RunRecord(participant=each.participant, run=each.label, source=each.source, reason=each.reason)
+        for each in job.selection.rejected
+    ]
+    return sorted(records + rejected, key=lambda record: record.source)
+
+
+def _summarise(job: Job, reduced: Sequence[Reduced], parcellations: Sequence[Parcellation], failures: Failures) -> None:
+    n_left_out = len(job.selection.rejected) + len(failures.reasons)
+    logger.info("%d runs were used, %d were left out.", len(reduced), n_left_out)
+    if parcellations:
+        logger.info(
+            "Parcellations of %s parcels and their signals are in %s.",
+            _join([p.n_parcels for p in parcellations]),
+            job.names.root,
+        )
+    else:
+        logger.info("The reductions are in %s; run the group level next.", job.config.work_dir)
+
+
+def _join(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

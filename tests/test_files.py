@@ -1,0 +1,42 @@
+import os
+import stat
+
+import pytest
+
+from bids_parcellate.errors import OutputError
+from bids_parcellate.files import make_folder, write_atomically
+
+
+def test_content_and_folders_are_made(tmp_path):
+    path = write_atomically(tmp_path / "a" / "b" / "file.bin", b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_an_earlier_file_is_replaced(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"one", b"two"):
+        write_atomically(path, content)
+    assert path.read_bytes() == b"two"
+
+
+def test_files_are_as_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        path = write_atomically(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OutputError, match="file cannot be written"):
+        write_atomically(tmp_path / "file", b"")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Not a directory|File exists"):
+        make_folder(tmp_path / "file" / "below")
