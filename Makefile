@@ -37,12 +37,12 @@ $(VENV)/.uv:
 
 $(VENV)/.app: pyproject.toml $(VENV)/.uv
 	@echo "== installing bids-parcellate"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[fast]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[fast]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.app
 	@echo "== installing what tests, lint and documentation need"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group dev
 	@touch $@
 
 clean:

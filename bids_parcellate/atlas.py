@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_parcellate.errors import DataError, MissingInputError
-from bids_parcellate.images import Grid, read_volume
+from bids_parcellate.grids import Grid
+from bids_parcellate.images import read_volume
 from bids_parcellate.masking import Mask
 
 # Share of a parcel's voxels that must lie on one side of x = 0 for the parcel to belong to that hemisphere.

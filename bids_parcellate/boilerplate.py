@@ -23,8 +23,8 @@ _REFERENCES = {
         "Front Neurosci 8:167.",
     ),
     "rena": (
-        "Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast clustering "
-        "for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.",
+        "Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast "
+        "clustering for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.",
     ),
     "kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
     "hierarchical_kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
@@ -61,8 +61,8 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
     pipelines = sorted({" ".join(filter(None, (d.pipeline, d.pipeline_version))) for run in runs for d in run.datasets})
     paragraphs = [
         "# Methods",
-        f"Group parcellations were made with bids-parcellate {__version__} from {len(runs)} runs of {n_participants} "
-        f"participants, preprocessed with {' and '.join(filter(None, pipelines)) or 'an unnamed pipeline'}.",
+        f"Group parcellations were made with bids-parcellate {__version__} from {_count(len(runs), 'run')} of "
+        f"{_count(n_participants, 'participant')}, preprocessed with {' and '.join(filter(None, pipelines)) or 'an unnamed pipeline'}.",
         _denoising(config, strategy),
         _parcellation(config),
         "## References",
@@ -71,9 +71,13 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _denoising(config: Config, strategy: ConfoundStrategy) -> str:
     denoising = config.denoising
-    steps = [f"Each run was denoised by {strategy.describe()}"]
+    steps = [f"Denoising of each run: {strategy.describe()}"]
     if denoising.detrend:
         steps.append("linear detrending")
     if denoising.low_pass or denoising.high_pass:
@@ -105,9 +109,9 @@ def _parcellation(config: Config) -> str:
     ).format(parcellation.n_components)
     scales = " and ".join(map(str, parcellation.n_parcels))
     return (
-        f"Voxels with signal in at least {config.masking.mask_threshold:.0%} of the runs were used. In these, {scaling}. "
-        f"The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}. Parcel time series are "
-        "means over the voxels of a parcel that a run has; connectivity is their Pearson correlation."
+        f"Voxels with signal in at least {config.masking.mask_threshold:.0%} of the runs were used. In these, "
+        f"{scaling}. The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}. Parcel "
+        "time series are means over the voxels of a parcel that a run has; connectivity is their Pearson correlation."
     )
 
 

@@ -27,7 +27,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, sosfiltfilt
-from sklearn.utils import gen_batches
 
 from bids_parcellate.errors import DataError, UsageError
 
@@ -170,7 +169,8 @@ def apply_operator(operator: Floats, signals: Signals) -> Signals:
     gain = operator.sum(axis=1, keepdims=True).astype(signals.dtype)
     operator = operator.astype(signals.dtype, copy=False)
     cleaned = np.empty((n_kept, signals.shape[1]), dtype=signals.dtype)
-    for block in gen_batches(signals.shape[1], _BLOCK):
+    for start in range(0, signals.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
         mean = signals[:, block].mean(axis=0, dtype=np.float64).astype(signals.dtype)
         cleaned[:, block] = operator @ (signals[:, block] - mean)
         cleaned[:, block] += gain * mean

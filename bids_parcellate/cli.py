@@ -26,8 +26,8 @@ example:
   bids-parcellate /data/fmriprep /data/parcels group --space MNI152NLin2009cAsym --n-parcels 100 200 -w /scratch
 
 exit codes:
-  0 done   16 no valid dataset   17 unknown analysis level   18 no usable run   64 wrong option
-  65 unusable data   66 missing input   70 internal error   73 output cannot be created   74 reading or writing failed"""
+  0 done   16 no valid dataset   17 unknown analysis level   18 no usable run   64 wrong option   65 unusable data
+  66 missing input   70 internal error   73 output cannot be created   74 reading or writing failed"""
 
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(sys.argv[1:] if argv is None else argv, handler)
         except ParcellateError as error:
-            logger.error("%s", error)
+            logger.error("%s", error)  # noqa: TRY400 - our errors say all there is to say; a trace would hide it
             return error.exit_code
         except KeyboardInterrupt:
-            logger.error("Interrupted. Start again with the same command; what is done is kept.")
+            logger.error("Interrupted. Start again with the same command; what is done is kept.")  # noqa: TRY400
             return _INTERRUPTED
         except BrokenPipeError:
             # The reader of our output, such as `head`, is gone; Python must not complain again at its exit.
@@ -80,12 +80,13 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
         )
     config = config_from_options(options)
     # Imported here, so that --help and mistakes in options need no scientific Python.
-    from bids_parcellate import workflow
+    from bids_parcellate import workflow  # noqa: PLC0415
 
     if options.check:
         sys.stdout.write(workflow.check(config))
         return 0
-    return workflow.run(config, command_line=["bids-parcellate", *arguments])
+    n_crashes = workflow.run(config, command_line=["bids-parcellate", *arguments])
+    return _INTERNAL_ERROR if n_crashes else 0
 
 
 def config_from_options(options: argparse.Namespace) -> Config:

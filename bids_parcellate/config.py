@@ -34,7 +34,8 @@ CONFOUND_PRESETS = (
     "none", "simple", "scrubbing", "compcor", "ica_aroma",
     "24P", "27P", "36P", "acompcor", "acompcor_gsr", "aroma", "aroma_gsr",
 )  # fmt: skip
-MASK_STRATEGIES = ("group", "epi", "background", "whole-brain-template", "gm-template", "wm-template")
+TEMPLATE_MASKS = ("whole-brain-template", "gm-template", "wm-template")
+MASK_STRATEGIES = ("group", "epi", "background", *TEMPLATE_MASKS)
 
 Method = Literal["ward", "kmeans", "complete", "average", "rena", "hierarchical_kmeans"]
 
@@ -86,7 +87,14 @@ Labels = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 class Section(BaseModel):
     """A group of options that belong together: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, ser_json_inf_nan="constants", defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        defer_build=True,
+    )
 
 
 class SelectionConfig(Section):
@@ -106,11 +114,14 @@ class SelectionConfig(Section):
     )
     space: str | None = option(
         None,
-        "Space of the images, such as MNI152NLin2009cAsym. Needed only where the dataset holds several.",
+        "Space of the images, such as MNI152NLin2009cAsym, or 'native' for images without a 'space-' label. Needed "
+        "only where the dataset holds several.",
         metavar="SPACE",
     )
     res: str | None = option(
-        None, "The 'res-' label of the images. Needed only where the dataset holds several.", metavar="LABEL"
+        None,
+        "The 'res-' label of the images, or 'native' for images without. Needed only where the dataset holds several.",
+        metavar="LABEL",
     )
     bids_filter_file: Path | None = option(
         None,
@@ -120,7 +131,8 @@ class SelectionConfig(Section):
     )
     derivatives: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = option(
         (),
-        "Derivative datasets to read in place of those in BIDS_DIR: a folder, or NAME=folder to name it in BIDS URIs.",
+        "Derivative datasets to read in place of those below BIDS_DIR, or beside a BIDS_DIR that is itself one: a "
+        "folder, or NAME=folder to name it in BIDS URIs.",
         flags=("-d", "--derivatives"),
         metavar="[NAME=]PATH",
     )
@@ -216,6 +228,12 @@ class ParcellationConfig(Section):
     atlas_name: str = option(
         "Parcellate", "Name of the atlas in file names ('atlas-<name>'): letters and digits.", metavar="NAME"
     )
+    authors: Labels = option(
+        (), "Authors of the parcellation, for its metadata; those of the source datasets by default.", metavar="NAME"
+    )
+    license: str | None = option(
+        None, "Licence of the parcellation, for its metadata; that of the source datasets by default.", metavar="NAME"
+    )
     features: Literal["scaled", "nilearn"] = option(
         "scaled",
         "What is clustered: components of z-scored voxels that keep their singular values ('scaled'), "
@@ -253,7 +271,7 @@ def _memory_in_megabytes(value: object) -> object:
 
 
 class ExecutionConfig(Section):
-    """Where and with what the job runs. Nothing here changes a result, except the seed."""
+    """Where and with what the job runs. Of these, only the seed changes a result; threads change its rounding."""
 
     work_dir: Path | None = option(
         None, "Folder for intermediate results; OUTPUT_DIR/.work by default.", flags=("-w", "--work-dir"), metavar="DIR"

@@ -24,20 +24,17 @@ from threadpoolctl import threadpool_limits
 from bids_parcellate import __version__
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
 from bids_parcellate.files import make_folder, write_atomically
+from bids_parcellate.images import read_volume
 from bids_parcellate.naming import OutputNames, bids_name
-from bids_parcellate.simulated_confounds import Tissues, estimate_confounds
-from bids_parcellate.simulation import (
+from bids_parcellate.simulation.brain import Brain, Labels, grow_parcels, make_brain, warp_parcels
+from bids_parcellate.simulation.confounds import Tissues, estimate_confounds
+from bids_parcellate.simulation.run import (
     MIN_VOLUMES,
     N_NETWORKS,
     N_NON_STEADY_STATE,
-    Brain,
-    Labels,
     Run,
-    grow_parcels,
-    make_brain,
     parcel_signals,
     simulate_run,
-    warp_parcels,
 )
 
 SPACE = "MNI152NLin2009cAsym"
@@ -157,10 +154,12 @@ def write_dataset(
     Raises
     ------
     UsageError
-        If runs are too short, or parcels too many for the voxels.
+        If runs are too short, parcels too many for the voxels, or the seed is negative.
     """
     if n_volumes < MIN_VOLUMES:
-        raise UsageError(f"n_volumes is {n_volumes}; runs of at least {MIN_VOLUMES} volumes can be simulated")
+        raise UsageError(f"n_volumes is {n_volumes}; at least {MIN_VOLUMES} are needed.")
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}; it must not be negative.")
     rng = np.random.default_rng(seed)
     brain = make_brain(voxel_size)
     truth = Truth(
@@ -203,7 +202,7 @@ def write_truth(folder: Path, truth: Truth) -> Path:
             "index": index,
             "name": [f"parcel{i:03d}" for i in index],
             "network": truth.networks + 1,
-            "n_voxels": np.bincount(truth.labels.ravel())[1:],
+            "n_voxels": np.bincount(truth.labels.ravel(), minlength=n_parcels + 1)[1:],
         }
     )
     _write_table(folder / bids_name(entities, "dseg", ".tsv"), table)
@@ -228,7 +227,7 @@ def compare(parcellation: Path, truth: Path) -> Agreement:
     ----------
     Hubert and Arabie (1985), Journal of Classification 2, 193-218, doi:10.1007/BF01908075.
     """
-    found, true = (np.asanyarray(nib.load(path).dataobj).astype(int) for path in (parcellation, truth))
+    (found, _), (true, _) = read_volume(parcellation), read_volume(truth)
     both = (found > 0) & (true > 0)
     return Agreement(
         adjusted_rand_index=float(adjusted_rand_score(true[both], found[both])),
@@ -297,20 +296,24 @@ def _summary(folder: Path) -> str:
 
 def _make_room(out: Path) -> None:
     """Make the output folder, emptied of an earlier demo; refuse a folder that holds anything else."""
-    make_folder(out)
-    present = {path.name for path in out.iterdir()}
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; a folder is needed.", "Name another folder.")
+    present = {path.name for path in make_folder(out).iterdir()}
     if present and not (present <= set(_FOLDERS) and _is_demo(out / "fmriprep")):
         raise OutputError(
-            f"{out} is not empty, and what it holds was not made by bids-parcellate-demo",
-            hint="name a folder that is new, empty, or an earlier demo's",
+            f"{out} is not empty, and what it holds was not made by bids-parcellate-demo.",
+            "Name a folder that is new, empty, or an earlier demo's.",
         )
-    for name in present:
-        shutil.rmtree(out / name)
+    try:
+        for name in present:
+            shutil.rmtree(out / name)
+    except OSError as error:
+        raise OutputError(f"the earlier demo in {out} cannot be removed: {error}.", "Name another folder.") from error
 
 
 def _is_demo(dataset: Path) -> bool:
     description = dataset / "dataset_description.json"
-    return description.is_file() and json.loads(description.read_bytes()).get("Name") == DATASET_NAME
+    return description.is_file() and DATASET_NAME.encode() in description.read_bytes()
 
 
 def _write_description(folder: Path, n_subjects: int, n_parcels: int) -> None:

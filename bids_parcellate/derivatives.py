@@ -1,11 +1,10 @@
 """The only writer of outputs: BIDS Derivatives, each file whole or not at all."""
 
 import json
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +17,19 @@ from bids_parcellate.config import Config
 from bids_parcellate.confounds import Confounds
 from bids_parcellate.dataset import Dataset, Run
 from bids_parcellate.files import write_atomically
-from bids_parcellate.images import Grid, volume_to_bytes
+from bids_parcellate.grids import Grid
+from bids_parcellate.images import volume_to_bytes
 from bids_parcellate.masking import Mask
 from bids_parcellate.metadata import (
     BIDS_VERSION,
     AtlasDescription,
     DatasetDescription,
-    GeneratedBy,
     ImageSidecar,
+    Pipeline,
     SourceDataset,
     TableSidecar,
 )
-from bids_parcellate.naming import OutputNames, as_label
+from bids_parcellate.naming import OutputNames
 
 # What the specification does not name yet, so that the validator passes over it.
 # "figures" has no slash on purpose: with one the validator still reports the folder itself.
@@ -157,15 +157,16 @@ def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset
         Name=f"Group parcellation {config.parcellation.atlas_name}",
         BIDSVersion=BIDS_VERSION,
         DatasetType="derivative",
-        License=_license(datasets),
+        License=_license(config, datasets),
+        Authors=_authors(config, datasets),
         HowToAcknowledge="Please cite the methods in logs/CITATION.md.",
         GeneratedBy=[
-            GeneratedBy(
+            Pipeline(
                 Name="bids-parcellate",
                 Version=__version__,
                 Description="Group brain parcellation with parcel time series and connectivity",
             ),
-            *(GeneratedBy.model_validate(pipeline) for pipeline in upstream),
+            *(Pipeline.model_validate(pipeline) for pipeline in upstream),
         ],
         SourceDatasets=[SourceDataset(URL=dataset.root.resolve().as_uri()) for dataset in datasets],
         DatasetLinks={dataset.name: dataset.root.resolve().as_uri() for dataset in datasets},
@@ -173,7 +174,8 @@ def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset
     write_json(names.root / "dataset_description.json", description)
     write_atomically(names.root / ".bidsignore", BIDSIGNORE.encode())
     write_atomically(names.root / "README.md", _README.encode())
-    labels = {f"desc-{names.desc}": strategy, "desc-group": "Voxels that the runs share."}
+    labels = {f"desc-{names.desc}": f"Denoising: {strategy}.", "desc-group": "Voxels that the runs share."}
+    write_json(names.root / "descriptions.json", {"Description": "Meaning of the desc- labels in this dataset."})
     write_table(
         names.root / "descriptions.tsv", pd.DataFrame({"desc_id": list(labels), "description": list(labels.values())})
     )
@@ -190,6 +192,11 @@ _README = """\
 - `participants.tsv` and `logs/runs.tsv`: what was used, what was left out, and why
 - `logs/CITATION.md`: the methods, to be cited
 """
+
+
+def _space_code(names: OutputNames) -> Literal[2, 4]:
+    """Give the NIfTI code of a space: MNI, or aligned with another image."""
+    return 4 if names.space.startswith("MNI") else 2
 
 
 def _spatial_metadata(names: OutputNames, grid: Grid, reference: str) -> dict[str, Any]:
@@ -214,7 +221,7 @@ def write_group_mask(names: OutputNames, mask: Mask, config: Config, runs: Seque
     runs : sequence of Run
         The runs that the mask was made from.
     """
-    write_atomically(names.group_mask(".nii.gz"), volume_to_bytes(mask.data, mask.grid))
+    write_atomically(names.group_mask(".nii.gz"), volume_to_bytes(mask.data, mask.grid, space_code=_space_code(names)))
     sidecar = ImageSidecar(
         Description=f"Voxels with signal in the mask of at least {config.masking.mask_threshold:.0%} of the runs.",
         Type="Brain" if config.masking.mask in ("group", "epi", "background", "whole-brain-template") else "ROI",
@@ -265,7 +272,8 @@ def write_parcellation(names: OutputNames, parcellation: Parcellation, config: C
     write_table(names.parcellation(n_parcels, ".tsv"), parcellation.table)
     write_json(names.parcellation(n_parcels, ".json"), sidecar)
     return write_atomically(
-        names.parcellation(n_parcels, ".nii.gz"), volume_to_bytes(parcellation.labels, parcellation.grid)
+        names.parcellation(n_parcels, ".nii.gz"),
+        volume_to_bytes(parcellation.labels, parcellation.grid, space_code=_space_code(names)),
     )
 
 
@@ -288,7 +296,8 @@ def write_atlas_description(
     scales = ", ".join(map(str, config.parcellation.n_parcels))
     description = AtlasDescription(
         Name=config.parcellation.atlas_name,
-        License=_license(datasets) or "The source datasets state no licence.",
+        License=_license(config, datasets),
+        Authors=_authors(config, datasets),
         Description=f"Group parcellations of {scales} parcels by {config.parcellation.method} clustering.",
         SampleSize=n_participants,
         LevelType="group",
@@ -297,12 +306,21 @@ def write_atlas_description(
     write_json(names.atlas_description, description)
 
 
-def _license(datasets: Sequence[Dataset]) -> str | None:
-    """Join the licences that the source datasets state; results derived from them are bound by these."""
-    stated = dict.fromkeys(
-        str(dataset.description["License"]) for dataset in datasets if dataset.description.get("License")
+def _license(config: Config, datasets: Sequence[Dataset]) -> str:
+    """Give the licence that the user states, or those of the source datasets, which bind what is derived from them."""
+    if config.parcellation.license:
+        return config.parcellation.license
+    stated = dict.fromkeys(str(each.description["License"]) for each in datasets if each.description.get("License"))
+    return ", ".join(stated) or "The source dataset states no licence."
+
+
+def _authors(config: Config, datasets: Sequence[Dataset]) -> list[str]:
+    """Give the authors that the user states, or those of the source datasets; the validator wants more than one."""
+    stated = config.parcellation.authors or tuple(
+        str(author) for each in datasets for author in each.description.get("Authors") or ()
     )
-    return ", ".join(stated) or None
+    authors = list(dict.fromkeys(stated)) or ["The authors of the source dataset, which states none"]
+    return authors if len(authors) > 1 else [*authors, "bids-parcellate (software)"]
 
 
 def write_outliers(names: OutputNames, run: Run, confounds: Confounds) -> Path:
@@ -437,7 +455,7 @@ def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
         for record in records
     ).astype({"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64"})
     write_table(names.root / "logs" / "runs.tsv", runs)
-    participants = [_participant_row(participant, group) for participant, group in runs.groupby("participant_id")]
+    participants = [_participant_row(str(participant), group) for participant, group in runs.groupby("participant_id")]
     write_table(names.root / "participants.tsv", pd.DataFrame(participants))
     write_json(names.root / "participants.json", _PARTICIPANT_COLUMNS)
 
@@ -457,6 +475,7 @@ def _participant_row(participant: str, runs: pd.DataFrame) -> dict[str, Any]:
 
 
 _PARTICIPANT_COLUMNS = {
+    "Description": "The participants whose runs were selected, and how much of them was used.",
     "participant_id": {"Description": "Participant."},
     "used": {
         "Description": "Whether a run of the participant entered the parcellation.",

@@ -117,7 +117,8 @@ def run_tasks(
             if not pending:
                 return
             task, future = pending.popleft()
-            yield task, _outcome(task, future)
+            outcome = _outcome(task, future)
+            yield task, outcome
     finally:
         for _, future in pending:
             future.cancel()

@@ -1,7 +1,6 @@
-"""NIfTI files: headers, streams of volumes, and the bytes of a file to write.
+"""NIfTI files: streams of volumes, and the bytes of a file to write.
 
-A run is never held in memory: its volumes are read forwards, once, one at a time. Nothing physical is
-guessed: an image that does not say where it lies, or has no usable voxel size, is refused.
+A run is never held in memory: its volumes are read forwards, once, one at a time.
 """
 
 import gzip
@@ -24,7 +23,7 @@ from bids_parcellate.headers import ImageInfo, info_of_image, read_header
 
 _GzipFile: Any
 _DAMAGE: Any
-try:  # the extra "fast" decompresses several times faster
+try:  # the extra "fast": decompression in a third of the time
     from isal import igzip, isal_zlib
 
     _GzipFile, _DAMAGE = igzip.GzipFile, (zlib.error, gzip.BadGzipFile, isal_zlib.error)
@@ -110,8 +109,8 @@ def read_info(image: ImageLike) -> ImageInfo:
 def iter_volumes(image: ImageLike) -> Iterator[Float32Array]:
     """Stream the volumes of an image, forwards and once.
 
-    A damaged file gives the volumes before the damage, then the error. After the last volume the rest of a
-    gzipped file is read, so that its checksum is compared.
+    A damaged file gives volumes from before the damage, then the error. After the last volume the rest of
+    a gzipped file is read, so that its checksum is compared.
 
     Parameters
     ----------
@@ -240,9 +239,9 @@ def _read(stream: BinaryIO, n_bytes: int, path: Path, what: str) -> bytes:
     try:
         return stream.read(n_bytes)
     except EOFError as error:
-        raise DataError(f"{path} is truncated: it ends before or within {what}", _COPY_AGAIN) from error
+        raise DataError(f"{path} is truncated: reading it fails at {what}", _COPY_AGAIN) from error
     except _DAMAGE as error:
-        raise DataError(f"{path} is damaged at {what}: {error}", _COPY_AGAIN) from error
+        raise DataError(f"{path} is damaged: reading it fails at {what} ({error})", _COPY_AGAIN) from error
     except OSError as error:
         raise InputOutputError(f"reading {path} failed at {what}: {error}", "check the disk or network") from error
 
@@ -250,7 +249,7 @@ def _read(stream: BinaryIO, n_bytes: int, path: Path, what: str) -> bytes:
 def _read_exactly(stream: BinaryIO, n_bytes: int, path: Path, what: str) -> bytes:
     content = _read(stream, n_bytes, path, what)
     if len(content) < n_bytes:
-        raise DataError(f"{path} is truncated: it ends before or within {what}", _COPY_AGAIN)
+        raise DataError(f"{path} is truncated: reading it fails at {what}", _COPY_AGAIN)
     return content
 
 

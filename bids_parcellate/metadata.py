@@ -18,7 +18,7 @@ class BIDSObject(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Container(BIDSObject):
+class ContainerImage(BIDSObject):
     """The container image that a pipeline ran in."""
 
     Type: str
@@ -26,14 +26,14 @@ class Container(BIDSObject):
     URI: str | None = None
 
 
-class GeneratedBy(BIDSObject):
+class Pipeline(BIDSObject):
     """A pipeline that made a dataset."""
 
     Name: str = Field(min_length=1)
     Version: str | None = None
     Description: str | None = None
     CodeURL: str | None = None
-    Container: Container | None = None
+    Container: ContainerImage | None = None
 
 
 class SourceDataset(BIDSObject):
@@ -51,11 +51,11 @@ class DatasetDescription(BIDSObject):
     BIDSVersion: str
     DatasetType: Literal["derivative"]
     License: str | None = None
-    Authors: list[str] = []
+    Authors: list[str] | None = None
     HowToAcknowledge: str | None = None
-    GeneratedBy: list[GeneratedBy] = Field(min_length=1)
-    SourceDatasets: list[SourceDataset] = []
-    DatasetLinks: dict[str, str] = {}
+    GeneratedBy: list[Pipeline] = Field(min_length=1)
+    SourceDatasets: list[SourceDataset] | None = None
+    DatasetLinks: dict[str, str] | None = None
 
 
 class AtlasDescription(BIDSObject):
@@ -64,12 +64,12 @@ class AtlasDescription(BIDSObject):
     Name: str = Field(min_length=1)
     License: str = Field(min_length=1)
     Description: str | None = None
-    Authors: list[str] = []
+    Authors: list[str] | None = None
     Species: str | None = None
     SampleSize: int | None = Field(default=None, ge=1)
     LevelType: str | None = None
     DerivedFrom: str | None = None
-    ReferencesAndLinks: list[str] = []
+    ReferencesAndLinks: list[str] | None = None
 
 
 class ImageSidecar(BIDSObject):

@@ -14,20 +14,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_parcellate import __version__
 from bids_parcellate.atlas import Parcellation
-from bids_parcellate.cleaning import apply_operator, baseline, degrees_of_freedom, standardize, temporal_operator
-from bids_parcellate.config import MASK_STRATEGIES, Config
+from bids_parcellate.cleaning import (
+    Standardization,
+    apply_operator,
+    baseline,
+    degrees_of_freedom,
+    standardize,
+    temporal_operator,
+)
+from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.confounds import Confounds, load_confounds
 from bids_parcellate.dataset import Run
 from bids_parcellate.derivatives import ParcelSignals
 from bids_parcellate.errors import DataError
-from bids_parcellate.images import Grid, iter_volumes, resample
+from bids_parcellate.grids import Grid, resample
+from bids_parcellate.images import iter_volumes
+from bids_parcellate.masking import Mask, read_mask, run_mask
 from bids_parcellate.reduction import reduce_signals
 from bids_parcellate.signals import coverage, parcel_means, pearson
 from bids_parcellate.smoothing import smooth_volume
 from bids_parcellate.store import RunReduction
 from bids_parcellate.strategies import ConfoundStrategy
+from bids_parcellate.templates import template_mask
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +96,7 @@ def _identity(path: Path) -> tuple[str, int, int]:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-def _voxel_scaling(config: Config) -> str:
+def _voxel_scaling(config: Config) -> Standardization:
     """How voxels are scaled before they are reduced."""
     return "zscore_sample" if config.parcellation.features == "scaled" else config.denoising.standardize
 
@@ -117,7 +126,7 @@ def read_confounds(task: RunTask) -> Confounds:
         run.confounds,
         task.strategy,
         sidecar=run.confounds_json,
-        extra_tables=run.aroma,
+        extra_tables=run.aroma_tables,
         fmriprep_version=run.dataset.pipeline_version,
     )
     confounds.check_rows(run.n_volumes, run.bold)
@@ -165,61 +174,85 @@ def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float6
     if freedom < MIN_DEGREES_OF_FREEDOM:
         raise DataError(
             f"{task.run.bold}: {n_kept} kept volumes, {len(confounds.names)} confounds and the filter leave "
-            f"{freedom:.1f} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
+            f"{freedom} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
             "Choose fewer confounds, a wider band, or less censoring.",
         )
     return operator
 
 
-def read_signals(task: RunTask, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Read, resample and smooth an image, volume by volume, and keep some voxels.
+def read_signals(task: RunTask, mask: Mask) -> npt.NDArray[np.float32]:
+    """Read, resample and smooth an image, volume by volume, and keep the voxels of a mask.
 
     Parameters
     ----------
     task : RunTask
         The run.
-    voxels : ndarray of int64, shape (n_voxels,)
-        Flat C-order positions in the group's grid.
+    mask : Mask
+        The voxels, on the group's grid.
 
     Returns
     -------
     ndarray of float32, shape (n_volumes, n_voxels)
-        The signals; what is not finite in the image is 0.
+        The signals; what is not finite in the image counts as 0.
     """
     fwhm = task.config.denoising.smoothing_fwhm
     is_on_grid = task.run.grid.matches(task.grid)
-    signals = np.empty((task.run.n_volumes, len(voxels)), dtype=np.float32)
+    signals = np.empty((task.run.n_volumes, mask.n_voxels), dtype=np.float32)
     for index, raw in enumerate(iter_volumes(task.run.bold)):
-        volume = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
-        if not is_on_grid:
-            volume = resample(volume, task.run.grid, task.grid)
-        signals[index] = smooth_volume(volume, task.grid.voxel_sizes, fwhm).ravel()[voxels]
+        volume = raw if is_on_grid else resample(raw, task.run.grid, task.grid)
+        signals[index] = mask.apply(smooth_volume(volume, task.grid.voxel_sizes, fwhm))
     return signals
 
 
-def reduce_run(task: RunTask, voxels: npt.NDArray[np.int64]) -> RunReduction:
+def find_mask(task: RunTask) -> Mask:
+    """Find the voxels of a run.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+
+    Returns
+    -------
+    Mask
+        On the group's grid.
+
+    Raises
+    ------
+    ParcellateError
+        If there is no mask, or it does not fit the run.
+    """
+    run, strategy = task.run, task.config.masking.mask
+    if strategy in TEMPLATE_MASKS:
+        cohort = run.entities.get("cohort")
+        return template_mask(run.entities["space"], strategy, task.grid, cohort=int(cohort) if cohort else None)
+    if strategy in MASK_STRATEGIES:
+        return run_mask(run.bold, strategy, brain_mask=run.mask, grid=task.grid)
+    return read_mask(Path(strategy), task.grid)
+
+
+def reduce_run(task: RunTask) -> RunReduction:
     """Read, clean and reduce a run.
 
     Parameters
     ----------
     task : RunTask
         The run.
-    voxels : ndarray of int64, shape (n_voxels,)
-        Flat C-order positions, in the group's grid, of the voxels in the run's mask.
 
     Returns
     -------
     RunReduction
-        Of those voxels whose signal varies.
+        Of the voxels in the run's mask whose signal varies.
 
     Raises
     ------
-    DataError
+    ParcellateError
         If the run cannot be used.
     """
     confounds = read_confounds(task)
     operator = build_operator(task, confounds)
-    raw = read_signals(task, voxels)
+    mask = find_mask(task)
+    raw, voxels = read_signals(task, mask), mask.voxels
     varies = raw.min(axis=0) < raw.max(axis=0)
     if not varies.any():
         raise DataError(f"{task.run.bold} does not vary over time in any voxel of its mask.", "Check image and mask.")
@@ -236,7 +269,7 @@ def reduce_run(task: RunTask, voxels: npt.NDArray[np.int64]) -> RunReduction:
 
 
 def extract_signals(
-    task: RunTask, voxels: npt.NDArray[np.int64], parcellations: Sequence[Parcellation]
+    task: RunTask, mask: Mask, parcellations: Sequence[Parcellation]
 ) -> tuple[Confounds, list[ParcelSignals]]:
     """Read a run and extract the cleaned signals of parcels.
 
@@ -244,8 +277,8 @@ def extract_signals(
     ----------
     task : RunTask
         The run.
-    voxels : ndarray of int64, shape (n_voxels,)
-        Flat C-order positions, in the group's grid, of the run's usable voxels.
+    mask : Mask
+        The run's usable voxels, on the group's grid.
     parcellations : sequence of Parcellation
         They lie on the group's grid.
 
@@ -258,25 +291,17 @@ def extract_signals(
     """
     confounds = read_confounds(task)
     operator = build_operator(task, confounds)
-    raw = read_signals(task, voxels)
-    return confounds, [_signals_of(task, confounds, operator, raw, voxels, each) for each in parcellations]
-
-
-def _signals_of(
-    task: RunTask,
-    confounds: Confounds,
-    operator: npt.NDArray[np.float64],
-    raw: npt.NDArray[np.float32],
-    voxels: npt.NDArray[np.int64],
-    parcellation: Parcellation,
-) -> ParcelSignals:
-    labels = parcellation.labels.ravel()
-    available = np.zeros(labels.size, dtype=bool)
-    available[voxels] = True
-    # Cleaning is linear, so it is the parcels' few means that are cleaned, not their many voxels.
-    means = parcel_means(raw, labels[voxels], parcellation.n_parcels)
-    values = _clean(task, confounds, operator, means, task.config.denoising.standardize)
-    return ParcelSignals(values, pearson(values), coverage(labels, available, parcellation.n_parcels))
+    raw = read_signals(task, mask)
+    scaling = task.config.denoising.standardize
+    signals = []
+    for parcellation in parcellations:
+        labels, n_parcels = parcellation.labels, parcellation.n_parcels
+        # Cleaning is linear, so it is the parcels' few means that are cleaned, not their many voxels.
+        means = parcel_means(raw, mask.apply(labels), n_parcels)
+        values = _clean(task, confounds, operator, means, scaling)
+        available = coverage(labels.ravel(), mask.data.ravel(), n_parcels)
+        signals.append(ParcelSignals(values, pearson(values), available))
+    return confounds, signals
 
 
 def _clean(

@@ -5,11 +5,11 @@ value decomposition: the components. The group's components are those of all run
 Runs are merged one after another, so memory does not grow with their number.
 
 The decompositions go through the Gram matrix of the short side, ``X @ X.T``, whose eigenvalues are the squared singular
-values: two matrix products and a small eigenvalue problem. Squaring loses accuracy only for directions that are small.
-With machine precision ``e`` (2e-16, as Gram matrices are in double precision), a singular value of a share ``r`` of the
-largest one has a relative error of about ``e / r**2``. Directions below ``n * 1.2e-7`` of the largest singular value, with
-``n`` the length of the short side, are dropped as rounding noise of single precision: this is also what is left of
-dimensions that cleaning removed. At that limit, with 200 volumes, the error is 4e-7: the single precision of components.
+values: two matrix products and a small eigenvalue problem. Squaring costs accuracy only where directions are small: a
+singular value that is a share ``r`` of the largest one has a relative error of about ``2e-16 / r**2``, since Gram
+matrices are in double precision. Directions below ``n * 1.2e-7`` of the largest one, with ``n`` the length of the short
+side, are dropped: they are rounding noise of single precision, which is also all that remains of dimensions that
+cleaning removed. At that limit, with 200 volumes, the error is 4e-7: the precision in which components are stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from sklearn.utils import gen_batches
 
 from bids_parcellate.errors import DataError, UsageError
 
@@ -31,9 +30,9 @@ FeatureMode = Literal["scaled", "nilearn"]
 # Columns (voxels) that are worked on at a time, in double precision.
 _BLOCK = 4096
 
-# Directions that the running merge keeps beyond those asked for, as a share. What it cuts off early cannot come back when
-# a later run adds to it.
-_OVERSAMPLING = 0.25
+# Directions that the running merge keeps beyond those asked for, as a share of them: what is cut off early cannot come
+# back when later runs add to it.
+_OVERSAMPLING = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ class Merger:
     n_components : int
         Largest number of components of the result.
     batch_size : int, default=2
-        Number of runs that are merged at a time. At most ``1.25 * n_components`` rows and those of the batch are held in
-        memory, in single precision, and once more as many as the first.
+        Number of runs that are merged at a time. Memory is bounded by ``3 + batch_size`` times the size of a run's
+        components.
     weighting : {"singular_values", "unit"}, default="singular_values"
         How the components of a run are scaled before they are stacked: by their singular values, so that the result is
         that of all volumes stacked, or not at all, so that weak components count as much as strong ones. The latter is
@@ -296,5 +295,6 @@ def _project(pieces: Sequence[NDArray[np.floating]], weights: Double) -> Single:
 
 def _blocks(pieces: Sequence[NDArray[np.floating]]) -> Iterator[tuple[slice, Double]]:
     """Stack rows in double precision, some columns at a time."""
-    for columns in gen_batches(pieces[0].shape[1], _BLOCK):
+    for start in range(0, pieces[0].shape[1], _BLOCK):
+        columns = slice(start, start + _BLOCK)
         yield columns, np.concatenate([piece[:, columns] for piece in pieces], dtype=np.float64)

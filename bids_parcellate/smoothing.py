@@ -45,7 +45,7 @@ def smooth_volume(volume: NDArray[np.number], voxel_sizes: ArrayLike, fwhm: floa
         raise UsageError(f"a volume of shape {volume.shape} needs 3 positive voxel sizes, but has {sizes.tolist()} mm")
     if fwhm is not None and not 0 <= fwhm < np.inf:
         raise UsageError(f"fwhm is {fwhm} mm; it must not be negative")
-    values = np.ascontiguousarray(volume, dtype=np.float32)
+    values = np.require(volume, dtype=np.float32, requirements=["C", "W"])
     if not fwhm:
         return np.where(np.isfinite(values), values, np.float32(0))
     kernels = [gaussian_kernel(fwhm / FWHM_PER_SIGMA / size).astype(np.float32) for size in sizes]

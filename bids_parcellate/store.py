@@ -95,7 +95,11 @@ class ReductionStore:
         """
         path = self._path(digest)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                # Reading an array does not check it against its checksum; this does.
+                if (damaged := arrays.zip.testzip()) is not None:
+                    logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, damaged)
+                    return None
                 return RunReduction(
                     Reduction(
                         components=arrays["components"],
@@ -112,3 +116,20 @@ class ReductionStore:
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, error)
             return None
+
+    def load_voxels(self, digest: str) -> npt.NDArray[np.int64]:
+        """Read only the voxels of a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of a reduction that ``load`` has found.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_voxels,)
+            As in :class:`RunReduction`.
+        """
+        with np.load(self._path(digest), allow_pickle=False) as arrays:
+            voxels: npt.NDArray[np.int64] = arrays["voxels"]
+        return voxels

@@ -3,8 +3,7 @@
 import logging
 import shlex
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from bids_parcellate import cluster, derivatives
@@ -20,17 +20,17 @@ from bids_parcellate.boilerplate import methods_text
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.derivatives import RunRecord
-from bids_parcellate.errors import DataError, NothingSelectedError, ParcellateError
-from bids_parcellate.executor import open_executor, run_tasks
+from bids_parcellate.errors import DataError, InputOutputError, NothingSelectedError, ParcellateError
+from bids_parcellate.executor import open_executor, run_tasks, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.images import Grid, grid_with_resolution
+from bids_parcellate.grids import Grid, grid_with_resolution
 from bids_parcellate.log import Progress, log_file
-from bids_parcellate.masking import Mask, drop_small_pieces
+from bids_parcellate.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.naming import OutputNames, as_label
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, extract_signals, find_voxels, reduce_run
-from bids_parcellate.reduction import Merger, features
+from bids_parcellate.processing import RunTask, extract_signals, reduce_run
+from bids_parcellate.reduction import MergedReduction, Merger, features
 from bids_parcellate.store import ReductionStore
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
 
@@ -219,12 +219,13 @@ def prepare(config: Config) -> Job:
         needs_confounds=strategy.needs_confounds_file,
         needs_mask=config.masking.mask == "group",
         needs_aroma_image=strategy.needs_aroma_image,
+        nprocs=config.execution.nprocs or usable_cores(),
     )
     if not selection.runs:
         raise NothingSelectedError(
             "None of the runs that were found can be used:\n"
             + "\n".join(f"  {rejected.label}: {rejected.reason}" for rejected in selection.rejected),
-            "Mend what is named, or select other runs; --check shows the selection without running.",
+            selection.rejected[0].hint if selection.rejected else "",
         )
     first = selection.runs[0]
     _refuse_individual_space(first, selection)
@@ -269,7 +270,8 @@ def _announce(job: Job) -> None:
         len(job.selection.rejected),
     )
     for rejected in job.selection.rejected:
-        logger.warning("%s is left out. %s", rejected.label, rejected.reason)
+        hint = f"\n  -> {rejected.hint}" if rejected.hint else ""
+        logger.warning("%s is left out. %s%s", rejected.label, rejected.reason, hint)
     for warning in job.selection.warnings:
         logger.warning("%s", warning)
 
@@ -310,7 +312,7 @@ def reduce_task(task: RunTask) -> Reduced:
     digest = task.digest
     run = store.load(digest)
     if run is None:
-        run = reduce_run(task, find_voxels(task))
+        run = reduce_run(task)
         store.save(digest, run)
     return Reduced(task.run, digest, n_kept=int(run.kept.sum()), mean_fd=run.mean_fd)
 
@@ -343,31 +345,42 @@ def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
 def _group_mask(job: Job, reduced: Sequence[Reduced]) -> Mask:
     """Find the voxels that enough runs have."""
     store = ReductionStore(job.config.work_dir)
-    counts = np.zeros(np.prod(job.grid.shape), dtype=np.int32)
-    for each in reduced:
-        counts[store.load_voxels(each.digest)] += 1
-    share = job.config.masking.mask_threshold
-    data = (counts >= n_needed(share, len(reduced))).reshape(job.grid.shape)
-    if not data.any():
-        raise DataError(
-            f"No voxel lies in the masks of {share:.0%} of the {len(reduced)} runs.",
-            "Check that the images are aligned, or lower --mask-threshold.",
-        )
+    data = group_mask(
+        (_volume(store.load_voxels(each.digest), job.grid) for each in reduced), job.config.masking.mask_threshold
+    )
     data, n_pieces, n_voxels = drop_small_pieces(data)
     if n_pieces:
         logger.info("The group mask has %d small pieces with %d voxels; they are dropped.", n_pieces, n_voxels)
     return Mask(data, job.grid)
 
 
+def _volume(voxels: npt.NDArray[np.int64], grid: Grid) -> npt.NDArray[np.bool_]:
+    volume = np.zeros(grid.shape, dtype=bool)
+    volume.ravel()[voxels] = True
+    return volume
+
+
 def _merge(job: Job, reduced: Sequence[Reduced], mask: Mask) -> MergedReduction:
     """Fold the runs, one at a time and always in the same order, into the group's components."""
     store = ReductionStore(job.config.work_dir)
-    weighting = "singular_values" if job.config.parcellation.features == "scaled" else "unit"
-    merger = Merger(mask.n_voxels, job.config.parcellation.n_components, weighting=weighting)
+    parcellation = job.config.parcellation
+    merger = Merger(
+        mask.n_voxels,
+        parcellation.n_components,
+        weighting="singular_values" if parcellation.features == "scaled" else "unit",
+    )
     for each in reduced:
         run = store.load(each.digest)
-        merger.add(run.reduction, columns_of(mask.voxels, run.voxels))
+        if run is None:
+            raise InputOutputError(f"The reduction of {each.run.label} vanished from the work folder.", "Start again.")
+        merger.add(run.reduction, _positions(mask.voxels, run.voxels))
     return merger.result()
+
+
+def _positions(wanted: npt.NDArray[np.int64], available: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Find wanted voxels among available ones, both ascending; -1 where one is not there."""
+    positions = np.minimum(np.searchsorted(available, wanted), len(available) - 1)
+    return np.where(available[positions] == wanted, positions, -1)
 
 
 def _find_parcellations(job: Job) -> list[Parcellation]:
@@ -420,7 +433,7 @@ def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[P
         The parcels.
     """
     voxels = ReductionStore(task.config.work_dir).load_voxels(task.digest)
-    confounds, signals = extract_signals(task, voxels, parcellations)
+    confounds, signals = extract_signals(task, Mask(_volume(voxels, task.grid), task.grid), parcellations)
     derivatives.write_outliers(names, task.run, confounds)
     for parcellation, each in zip(parcellations, signals, strict=True):
         derivatives.write_signals(names, task.run, confounds, parcellation, each, task.config)
@@ -442,7 +455,7 @@ def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[R
         for run in job.selection.runs
     ]
     rejected = [
-        RunRecord(participant=each.participant, run=each.label, source=each.source, reason=each.reason)
+        RunRecord(participant=each.participant, run=each.label, source=each.uri, reason=each.reason)
         for each in job.selection.rejected
     ]
     return sorted(records + rejected, key=lambda record: record.source)

@@ -1,1 +1,72 @@
+"""Methods that cluster the voxels (features) of an array (n_samples, n_voxels) into parcels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
 from bids_parcellate.cluster.agglomerative import Agglomerative
+from bids_parcellate.cluster.base import FeatureClusterer, FloatArray
+from bids_parcellate.cluster.hierarchical_kmeans import HierarchicalKMeans
+from bids_parcellate.cluster.kmeans import KMeans
+from bids_parcellate.cluster.rena import ReNA
+from bids_parcellate.errors import UsageError
+
+__all__ = ["METHODS", "Agglomerative", "FeatureClusterer", "HierarchicalKMeans", "KMeans", "ReNA", "parcellate"]
+
+AGGLOMERATIVE_METHODS = ("ward", "complete", "average")
+METHODS = (*AGGLOMERATIVE_METHODS, "kmeans", "hierarchical_kmeans", "rena")
+
+
+def parcellate(
+    features: FloatArray,
+    method: str,
+    n_parcels: Sequence[int],
+    *,
+    adjacency: sparse.sparray,
+    random_state: int = 0,
+) -> dict[int, NDArray[np.int32]]:
+    """Cluster voxels into parcels, for one or several numbers of parcels.
+
+    Parameters
+    ----------
+    features : ndarray of float32 or float64, shape (n_samples, n_voxels)
+        What the voxels are compared by.
+    method : {"ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"}
+        How they are clustered. Ward, complete, average and ReNA give contiguous parcels. Ward, complete and average
+        fit one tree, of which every parcellation is a cut.
+    n_parcels : sequence of int
+        Numbers of parcels.
+    adjacency : sparse array, shape (n_voxels, n_voxels)
+        The voxels that are neighbours; k-means methods do not use it.
+    random_state : int, default=0
+        Seed of the k-means methods.
+
+    Returns
+    -------
+    dict of int to ndarray of int32, shape (n_voxels,)
+        For each number of parcels the parcel of each voxel, numbered from 0 in the order of their first voxels.
+
+    Raises
+    ------
+    UsageError
+        If the method is unknown, or a number of parcels is larger than that of the voxels or, for contiguous
+        parcels, smaller than the number of pieces of the mask.
+    DataError
+        If the data cannot be split into that many parcels.
+    """
+    if method in AGGLOMERATIVE_METHODS:
+        tree = Agglomerative(max(n_parcels), linkage=method, connectivity=adjacency).fit(features)
+        return {n: tree.cut(n) for n in n_parcels}
+    return {n: _estimator(method, n, adjacency, random_state).fit(features).labels_ for n in n_parcels}
+
+
+def _estimator(method: str, n_clusters: int, adjacency: sparse.sparray, random_state: int) -> FeatureClusterer:
+    if method == "rena":
+        return ReNA(n_clusters, connectivity=adjacency)
+    if method == "kmeans":
+        return KMeans(n_clusters, random_state=random_state)
+    if method == "hierarchical_kmeans":
+        return HierarchicalKMeans(n_clusters, random_state=random_state)
+    raise UsageError(f"method={method!r} is none of {', '.join(METHODS)}.")

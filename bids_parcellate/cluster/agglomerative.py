@@ -141,12 +141,9 @@ def _grow_tree(
     else:
         sums = np.empty((0, n_samples))
         heights = _distances(columns, pairs)
-    nodes, sizes = np.arange(n_leaves), np.ones(n_leaves)
-    clusters = _Clusters(nodes, sizes, sums, np.empty(n_samples), np.empty(n_samples))
-    neighbours = _link_neighbours(pairs, n_leaves)
     children = np.empty((n_leaves - 1, 2), dtype=np.int64)
     distances = np.empty(n_leaves - 1)
-    n_merges = _merge_all(clusters, neighbours, _queue(heights, pairs), children, distances, _CODES[linkage])
+    n_merges = _merge_all(_initial_state(pairs, heights, n_leaves), sums, _CODES[linkage], children, distances)
     if linkage == "ward":
         distances = np.sqrt(2.0 * distances)
     return children[:n_merges], distances[:n_merges]
@@ -162,75 +159,70 @@ def _distances(columns: FloatArray, pairs: NDArray[np.int32]) -> NDArray[np.floa
     return distances
 
 
-class _Clusters(NamedTuple):
-    """The clusters; a merged one keeps the place of one of its children."""
-
-    node: NDArray[np.int64]  # (n_leaves,) number in the tree
-    size: NDArray[np.float64]  # (n_leaves,) number of features
-    sums: NDArray[np.float64]  # (n_leaves, n_samples) sum of the features; Ward only
-    mean: NDArray[np.float64]  # (n_samples,) work space
-    terms: NDArray[np.float64]  # (n_samples,) work space
-
-
-class _Neighbours(NamedTuple):
-    """The neighbours of each cluster, as doubly linked lists.
-
-    Edge e is two cells: 2e in the list of its first end, 2e + 1 in that of its second. So ``cell ^ 1`` is the
-    twin of a cell, and ``cell >> 1`` its edge.
-    """
-
-    first: NDArray[np.int32]  # (n_leaves,) first cell of each list
-    degree: NDArray[np.int32]  # (n_leaves,) length of each list
-    target: NDArray[np.int32]  # (2 n_edges,) the neighbour
-    following: NDArray[np.int32]  # (2 n_edges,)
-    preceding: NDArray[np.int32]  # (2 n_edges,)
+# A merged cluster keeps the place of one of its children.
+_CLUSTER = np.dtype(
+    [
+        ("node", np.int64),  # number in the tree
+        ("size", np.float64),  # number of features
+        ("first", np.int32),  # first cell of the list of neighbours
+        ("degree", np.int32),  # length of that list
+    ]
+)
+# The neighbours are doubly linked lists. Edge e is two cells: 2e in the list of its first end, 2e + 1 in that of
+# its second. So cell ^ 1 is the twin of a cell, and cell >> 1 its edge.
+_CELL = np.dtype([("target", np.int32), ("following", np.int32), ("preceding", np.int32)])
+_EDGE = np.dtype([("height", np.float64), ("spot", np.int64)])  # spot: where in the heap it is
+# The keys are lower bounds of the heights, which grow many times before they matter.
+_ENTRY = np.dtype([("key", np.float64), ("rank", np.int64), ("edge", np.int64)])
 
 
-class _Queue(NamedTuple):
-    """The edges in a binary heap of which the keys are lower bounds: most heights change often before they matter."""
+class _State(NamedTuple):
+    """What the kernels work on."""
 
-    height: NDArray[np.float64]  # (n_edges,) present height of each edge
-    place: NDArray[np.int32]  # (n_edges,) where in the heap each edge is
-    order: NDArray[np.int32]  # (n_edges,) the heap: edge
-    key: NDArray[np.float64]  # (n_edges,) the heap: height when the edge was last put in its place
-    rank: NDArray[np.int64]  # (n_edges,) the heap: what decides between equal keys
+    clusters: NDArray[np.void]  # of _CLUSTER, (n_leaves,)
+    cells: NDArray[np.void]  # of _CELL, (2 n_edges,)
+    edges: NDArray[np.void]  # of _EDGE, (n_edges,)
+    heap: NDArray[np.void]  # of _ENTRY, (n_edges,)
 
 
-def _link_neighbours(pairs: NDArray[np.int32], n_leaves: int) -> _Neighbours:
-    """List the neighbours of every feature: sort all cells by their owners, and chain those of the same."""
+def _initial_state(pairs: NDArray[np.int32], heights: NDArray[np.float64], n_leaves: int) -> _State:
+    """Make every feature a cluster, chain the cells of each, and put the edges in the heap."""
     owner = pairs.ravel()
-    cells = np.argsort(owner, kind="stable").astype(np.int32)
-    opens = np.diff(owner[cells], prepend=_NOTHING) > 0
-    first = np.full(n_leaves, _NOTHING, dtype=np.int32)
-    following = np.full(owner.size, _NOTHING, dtype=np.int32)
-    preceding = np.full(owner.size, _NOTHING, dtype=np.int32)
-    first[owner[cells[opens]]] = cells[opens]
-    before, after = cells[:-1][~opens[1:]], cells[1:][~opens[1:]]
-    following[before] = after
-    preceding[after] = before
-    degree = np.bincount(owner, minlength=n_leaves).astype(np.int32)
-    return _Neighbours(first, degree, pairs[:, ::-1].ravel(), following, preceding)
+    by_owner = np.argsort(owner, kind="stable")
+    opens = np.diff(owner[by_owner], prepend=_NOTHING) > 0
+    before, after = by_owner[:-1][~opens[1:]], by_owner[1:][~opens[1:]]
+    cells = np.empty(owner.size, dtype=_CELL)
+    cells["target"] = pairs[:, ::-1].ravel()
+    cells["following"] = cells["preceding"] = _NOTHING
+    cells["following"][before] = after
+    cells["preceding"][after] = before
 
+    clusters = np.empty(n_leaves, dtype=_CLUSTER)
+    clusters["node"] = np.arange(n_leaves)
+    clusters["size"] = 1.0
+    clusters["degree"] = np.bincount(owner, minlength=n_leaves)
+    clusters["first"] = _NOTHING
+    clusters["first"][owner[by_owner[opens]]] = by_owner[opens]
 
-def _queue(heights: NDArray[np.float64], pairs: NDArray[np.int32]) -> _Queue:
-    """Make the heap. The edges come in the order of their ranks, so a stable sort by height is one."""
-    order = np.argsort(heights, kind="stable").astype(np.int32)
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size, dtype=np.int32)
+    order = np.argsort(heights, kind="stable")  # a sorted array is a heap, and pairs come in the order of their ranks
+    edges, heap = np.empty(order.size, dtype=_EDGE), np.empty(order.size, dtype=_ENTRY)
+    edges["height"] = heights
+    edges["spot"][order] = np.arange(order.size)
     younger, older = pairs[order].T.astype(np.int64)
-    return _Queue(heights, place, order, heights[order], younger << 32 | older)
+    heap["key"], heap["rank"], heap["edge"] = heights[order], younger << 32 | older, order
+    return _State(clusters, cells, edges, heap)
 
 
 # The kernels. Those that only other kernels call are compiled into them and need no cache of their own.
 
 
 @njit(nogil=True, error_model="numpy")
-def _ward_height(mean, size, sums, size_other, terms):
-    """Return how much the variance within clusters grows if a cluster is merged with another."""
+def _ward_height(mean, size, sums, other, size_other, terms):
+    """Return how much the sum of squares within clusters grows if one of this mean and size is merged with another."""
     # Divided and added up in this order, the result is scikit-learn's to the last bit, and so are its ties. Two loops,
     # because the divisions can be vectorised while the sum must not be.
     for sample in range(len(terms)):
-        gap = mean[sample] - sums[sample] / size_other
+        gap = mean[sample] - sums[other, sample] / size_other
         terms[sample] = gap * gap
     distance = 0.0
     for sample in range(len(terms)):
@@ -244,176 +236,170 @@ def _ward_heights(features, pairs):
     heights = np.empty(len(pairs))
     terms = np.empty(features.shape[1])
     for edge in range(len(pairs)):
-        heights[edge] = _ward_height(features[pairs[edge, 0]], 1.0, features[pairs[edge, 1]], 1.0, terms)
+        heights[edge] = _ward_height(features[pairs[edge, 0]], 1.0, features, pairs[edge, 1], 1.0, terms)
     return heights
 
 
 @njit(nogil=True)
-def _settle(queue, n_edges, spot):
+def _settle(edges, heap, n_edges, spot):
     """Move an entry of the heap up or down to its place."""
-    edge, key, rank = queue.order[spot], queue.key[spot], queue.rank[spot]
-    parent = (spot - 1) >> 1
-    while spot > 0 and _precedes(key, rank, queue, parent):
-        _move(queue, parent, spot)
-        spot, parent = parent, (parent - 1) >> 1
-    child = _first_child(queue, n_edges, spot)
-    while child < n_edges and not _precedes(key, rank, queue, child):
-        _move(queue, child, spot)
-        spot, child = child, _first_child(queue, n_edges, child)
-    queue.order[spot], queue.key[spot], queue.rank[spot] = edge, key, rank
-    queue.place[edge] = spot
+    key, rank, edge = heap[spot].key, heap[spot].rank, heap[spot].edge
+    while spot > 0 and _precedes(key, rank, heap[(spot - 1) >> 1]):
+        heap[spot] = heap[(spot - 1) >> 1]
+        edges[heap[spot].edge].spot = spot
+        spot = (spot - 1) >> 1
+    while 2 * spot + 1 < n_edges:
+        child = 2 * spot + 1
+        if child + 1 < n_edges and _precedes(heap[child + 1].key, heap[child + 1].rank, heap[child]):
+            child += 1
+        if _precedes(key, rank, heap[child]):
+            break
+        heap[spot] = heap[child]
+        edges[heap[spot].edge].spot = spot
+        spot = child
+    heap[spot].key, heap[spot].rank, heap[spot].edge = key, rank, edge
+    edges[edge].spot = spot
 
 
 @njit(nogil=True)
-def _precedes(key, rank, queue, spot):
-    """Tell whether an entry comes before the one at a spot of the heap."""
-    return key < queue.key[spot] or (key == queue.key[spot] and rank < queue.rank[spot])
+def _precedes(key, rank, entry):
+    """Tell whether a key comes before that of an entry; equal keys by rank."""
+    return key < entry.key or (key == entry.key and rank < entry.rank)
 
 
 @njit(nogil=True)
-def _first_child(queue, n_edges, spot):
-    """Return the child that comes first; where there is none, a spot past the end."""
-    child = 2 * spot + 1
-    other = child + 1
-    if other < n_edges and _precedes(queue.key[other], queue.rank[other], queue, child):
-        return other
-    return child
+def _set_height(edges, heap, n_edges, edge, height):
+    """Change the height of an edge; that it has grown is left for `_first_edge` to find."""
+    grows = height >= edges[edge].height
+    edges[edge].height = height
+    spot = edges[edge].spot
+    if not grows and height < heap[spot].key:
+        heap[spot].key = height
+        _settle(edges, heap, n_edges, spot)
 
 
 @njit(nogil=True)
-def _move(queue, source, spot):
-    """Copy an entry of the heap to another spot."""
-    queue.order[spot], queue.key[spot], queue.rank[spot] = queue.order[source], queue.key[source], queue.rank[source]
-    queue.place[queue.order[spot]] = spot
-
-
-@njit(nogil=True)
-def _set_height(queue, n_edges, edge, height):
-    """Change the height of an edge; a larger one is left for `_first_edge` to find."""
-    queue.height[edge] = height
-    spot = queue.place[edge]
-    if height < queue.key[spot]:
-        queue.key[spot] = height
-        _settle(queue, n_edges, spot)
-
-
-@njit(nogil=True)
-def _first_edge(clusters, neighbours, queue, n_edges):
-    """Return the edge to merge along: the first of the heap of which the key is no mere bound."""
+def _first_edge(clusters, cells, edges, heap, n_edges):
+    """Return the edge to merge along: the first in the heap that is not there on mere bounds."""
     while True:
-        edge = queue.order[0]
-        node, other = clusters.node[neighbours.target[2 * edge]], clusters.node[neighbours.target[2 * edge + 1]]
-        rank = max(node, other) << 32 | min(node, other)
-        if queue.key[0] == queue.height[edge] and queue.rank[0] == rank:
-            return edge
-        queue.key[0], queue.rank[0] = queue.height[edge], rank
-        _settle(queue, n_edges, 0)
+        edge = heap[0].edge
+        if heap[0].key == edges[edge].height:
+            node, other = clusters[cells[2 * edge].target].node, clusters[cells[2 * edge + 1].target].node
+            rank = max(node, other) << 32 | min(node, other)
+            if heap[0].rank == rank:
+                return edge
+            heap[0].rank = rank
+        heap[0].key = edges[edge].height
+        _settle(edges, heap, n_edges, 0)
 
 
 @njit(nogil=True)
-def _unlink(neighbours, owner, cell):
+def _unlink(clusters, cells, owner, cell):
     """Take a cell out of its owner's list."""
-    before, after = neighbours.preceding[cell], neighbours.following[cell]
-    if before == _NOTHING:
-        neighbours.first[owner] = after
+    preceding, following = cells[cell].preceding, cells[cell].following
+    if preceding == _NOTHING:
+        clusters[owner].first = following
     else:
-        neighbours.following[before] = after
-    if after != _NOTHING:
-        neighbours.preceding[after] = before
-    neighbours.degree[owner] -= 1
+        cells[preceding].following = following
+    if following != _NOTHING:
+        cells[following].preceding = preceding
+    clusters[owner].degree -= 1
 
 
 @njit(nogil=True)
-def _link(neighbours, owner, cell):
+def _link(clusters, cells, owner, cell):
     """Put a cell at the front of a list."""
-    after = neighbours.first[owner]
-    neighbours.preceding[cell] = _NOTHING
-    neighbours.following[cell] = after
-    if after != _NOTHING:
-        neighbours.preceding[after] = cell
-    neighbours.first[owner] = cell
-    neighbours.degree[owner] += 1
+    following = clusters[owner].first
+    cells[cell].preceding, cells[cell].following = _NOTHING, following
+    if following != _NOTHING:
+        cells[following].preceding = cell
+    clusters[owner].first = cell
+    clusters[owner].degree += 1
 
 
 @njit(nogil=True)
-def _drop_edge(neighbours, queue, n_edges, edge):
-    """Take an edge out of both lists and out of the heap, of which the last edge takes its place."""
-    _unlink(neighbours, neighbours.target[2 * edge + 1], 2 * edge)
-    _unlink(neighbours, neighbours.target[2 * edge], 2 * edge + 1)
-    spot = queue.place[edge]
-    _move(queue, n_edges - 1, spot)
-    _settle(queue, n_edges - 1, spot)
-
-
-@njit(nogil=True)
-def _find_edge(neighbours, cluster, other):
+def _find_edge(clusters, cells, cluster, other):
     """Return the edge between two clusters, or _NOTHING, looking through the shorter list."""
-    if neighbours.degree[cluster] > neighbours.degree[other]:
+    if clusters[cluster].degree > clusters[other].degree:
         cluster, other = other, cluster
-    cell = neighbours.first[cluster]
-    while cell != _NOTHING and neighbours.target[cell] != other:
-        cell = neighbours.following[cell]
+    cell = clusters[cluster].first
+    while cell != _NOTHING and cells[cell].target != other:
+        cell = cells[cell].following
     return cell >> 1  # which keeps _NOTHING as it is
 
 
+@njit(nogil=True)
+def _drop_edge(clusters, cells, edges, heap, n_edges, edge):
+    """Take an edge out of both lists and out of the heap, of which the last entry takes its place."""
+    _unlink(clusters, cells, cells[2 * edge + 1].target, 2 * edge)
+    _unlink(clusters, cells, cells[2 * edge].target, 2 * edge + 1)
+    spot = edges[edge].spot
+    heap[spot] = heap[n_edges - 1]
+    _settle(edges, heap, n_edges - 1, spot)
+
+
 @njit(nogil=True, error_model="numpy")
-def _absorb(clusters, neighbours, queue, n_edges, keep, drop, linkage):
+def _absorb(state, n_edges, keep, drop, linkage):
     """Give the neighbours of one cluster to another; return the number of edges that are left."""
-    size, size_dropped = clusters.size[keep], clusters.size[drop]
-    cell = neighbours.first[drop]
+    clusters, cells, edges, heap = state
+    size, size_dropped = clusters[keep].size, clusters[drop].size
+    cell = clusters[drop].first
     while cell != _NOTHING:
-        following = neighbours.following[cell]
-        edge, twin = cell >> 1, cell ^ 1
-        common = _find_edge(neighbours, keep, neighbours.target[cell])
+        following = cells[cell].following
+        common = _find_edge(clusters, cells, keep, cells[cell].target)
         if common == _NOTHING:
-            _unlink(neighbours, drop, cell)
-            _link(neighbours, keep, cell)
-            neighbours.target[twin] = keep
+            _unlink(clusters, cells, drop, cell)
+            _link(clusters, cells, keep, cell)
+            cells[cell ^ 1].target = keep
         else:
-            height, other = queue.height[common], queue.height[edge]
+            height, other = edges[common].height, edges[cell >> 1].height
             if linkage == _COMPLETE:
-                _set_height(queue, n_edges, common, max(height, other))
+                height = max(height, other)
             elif linkage == _AVERAGE:
-                mean = (size * height + size_dropped * other) / (size + size_dropped)
-                _set_height(queue, n_edges, common, mean)
-            _drop_edge(neighbours, queue, n_edges, edge)
+                height = (size * height + size_dropped * other) / (size + size_dropped)
+            _set_height(edges, heap, n_edges, common, height)
+            _drop_edge(clusters, cells, edges, heap, n_edges, cell >> 1)
             n_edges -= 1
         cell = following
-    clusters.size[keep] = size + size_dropped
+    clusters[keep].size = size + size_dropped
     return n_edges
 
 
 @njit(nogil=True, error_model="numpy")
-def _update_ward(clusters, neighbours, queue, n_edges, keep, drop):
-    """Add up the features of two clusters and compute the heights of all edges of the first anew."""
-    size = clusters.size[keep]
-    for sample in range(len(clusters.mean)):
-        clusters.sums[keep, sample] += clusters.sums[drop, sample]
-        clusters.mean[sample] = clusters.sums[keep, sample] / size
-    cell = neighbours.first[keep]
+def _update_ward(state, n_edges, keep, sums, mean, terms):
+    """Compute the heights of all edges of a cluster anew."""
+    clusters, cells, edges, heap = state
+    size = clusters[keep].size
+    for sample in range(len(mean)):
+        mean[sample] = sums[keep, sample] / size
+    cell = clusters[keep].first
     while cell != _NOTHING:
-        edge, other = cell >> 1, neighbours.target[cell]
-        height = _ward_height(clusters.mean, size, clusters.sums[other], clusters.size[other], clusters.terms)
-        _set_height(queue, n_edges, edge, height)
-        cell = neighbours.following[cell]
+        other = cells[cell].target
+        height = _ward_height(mean, size, sums, other, clusters[other].size, terms)
+        _set_height(edges, heap, n_edges, cell >> 1, height)
+        cell = cells[cell].following
 
 
 @njit(cache=True, nogil=True)
-def _merge_all(clusters, neighbours, queue, children, heights, linkage):
-    """Merge along the first edge of the queue until there is none; return the number of merges."""
-    n_leaves, n_edges, n_merges = len(clusters.node), len(queue.order), 0
+def _merge_all(state, sums, linkage, children, heights):
+    """Merge along the first edge until there is none; write down the tree and return the number of merges."""
+    clusters, cells, edges, heap = state
+    mean, terms = np.empty(sums.shape[1]), np.empty(sums.shape[1])
+    n_edges, n_merges = len(edges), 0
     while n_edges > 0:
-        edge = _first_edge(clusters, neighbours, queue, n_edges)
-        keep, drop = neighbours.target[2 * edge], neighbours.target[2 * edge + 1]
-        if neighbours.degree[keep] < neighbours.degree[drop]:
+        edge = _first_edge(clusters, cells, edges, heap, n_edges)
+        keep, drop = cells[2 * edge].target, cells[2 * edge + 1].target
+        if clusters[keep].degree < clusters[drop].degree:
             keep, drop = drop, keep
-        children[n_merges, 0] = min(clusters.node[keep], clusters.node[drop])
-        children[n_merges, 1] = max(clusters.node[keep], clusters.node[drop])
-        heights[n_merges] = queue.height[edge]
-        clusters.node[keep] = n_leaves + n_merges
+        children[n_merges, 0] = min(clusters[keep].node, clusters[drop].node)
+        children[n_merges, 1] = max(clusters[keep].node, clusters[drop].node)
+        heights[n_merges] = edges[edge].height
+        clusters[keep].node = len(clusters) + n_merges
         n_merges += 1
-        _drop_edge(neighbours, queue, n_edges, edge)
-        n_edges = _absorb(clusters, neighbours, queue, n_edges - 1, keep, drop, linkage)
+        _drop_edge(clusters, cells, edges, heap, n_edges, edge)
+        n_edges = _absorb(state, n_edges - 1, keep, drop, linkage)
         if linkage == _WARD:
-            _update_ward(clusters, neighbours, queue, n_edges, keep, drop)
+            for sample in range(sums.shape[1]):
+                sums[keep, sample] += sums[drop, sample]
+            _update_ward(state, n_edges, keep, sums, mean, terms)
     return n_merges

@@ -91,7 +91,7 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_FLOATS, reset=False)
         sums = [np.bincount(self.labels_, weights=sample, minlength=self.n_clusters_) for sample in X]
-        means: FloatArray = (np.stack(sums) / self._sizes()).astype(X.dtype, copy=False)
+        means: FloatArray = (np.stack(sums) / self._sizes() * self._scale()).astype(X.dtype, copy=False)
         return means
 
     def inverse_transform(self, X: ArrayLike) -> FloatArray:
@@ -111,12 +111,17 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         X = check_array(X, dtype=_FLOATS)
         if X.shape[1] != self.n_clusters_:
             raise UsageError(f"X has {X.shape[1]} columns, but there are {self.n_clusters_} clusters.")
-        values: FloatArray = X[:, self.labels_]
+        means = (X / self._scale()).astype(X.dtype, copy=False)
+        values: FloatArray = means[:, self.labels_]
         return values
 
     def _sizes(self) -> NDArray[np.intp]:
         """Count the features of each cluster."""
         return np.bincount(self.labels_, minlength=self.n_clusters_)
+
+    def _scale(self) -> FloatArray | float:
+        """Return the factors of the clusters' means, shape (n_clusters,), or one for all."""
+        return 1.0
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

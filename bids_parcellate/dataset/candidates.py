@@ -248,9 +248,10 @@ def _of_one_pipeline(images: Sequence[BIDSFile], *, prefer_fmriprep: bool) -> li
     for image in kept:
         other = seen.setdefault(image.identity, image.dataset)
         if other != image.dataset:
+            first, second = sorted((other, image.dataset), key=lambda dataset: dataset.root)
             raise UsageError(
-                f"{run_label(image.entities)} is in two datasets: {other}, and {image.dataset}.",
-                f"Name the one to use: --derivatives {other.root}, or --derivatives {image.dataset.root}.",
+                f"{run_label(image.entities)} is in two datasets: {first}, and {second}.",
+                f"Name the one to use: --derivatives {first.root}, or --derivatives {second.root}.",
             )
     return kept
 

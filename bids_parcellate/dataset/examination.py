@@ -251,6 +251,6 @@ def timing_warnings(runs: Sequence[Run]) -> list[str]:
     ]
     counts = Counter(round(run.t_r / _SAME_TIME) * _SAME_TIME for run in runs)
     if len(counts) > 1:
-        times = ", ".join(f"{t_r:g} s ({number} runs)" for t_r, number in sorted(counts.items()))
+        times = ", ".join(f"{t_r:g} s ({n} run{'s' * (n > 1)})" for t_r, n in sorted(counts.items()))
         warnings.append(f"The runs differ in repetition time: {times}.")
     return warnings

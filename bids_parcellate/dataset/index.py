@@ -8,7 +8,8 @@ import hashlib
 import json
 import logging
 import re
-import tempfile
+import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -143,7 +144,7 @@ def _stored_layout(dataset: Dataset, database_dir: Path) -> Any:
         logger.info("Using the pybids database in %s", folder)
     else:
         logger.info("Making a pybids database of %s in %s", dataset.root, folder)
-        _store_layout(dataset.root, make_folder(folder), fingerprint)
+        _store_layout(dataset.root, folder, fingerprint)
     return _make_layout(dataset.root, database=folder, reset=False)
 
 
@@ -159,10 +160,13 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
 
 def _store_layout(root: Path, folder: Path, fingerprint: str) -> None:
     """Make a database so that a job that runs at the same time sees a whole one or none."""
-    (folder / _FINGERPRINT).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        _close(_make_layout(root, database=Path(temporary)))
-        database = Path(temporary, _DATABASE).replace(folder / _DATABASE)
+    temporary = make_folder(folder / f".{uuid.uuid4().hex}")
+    try:
+        _close(_make_layout(root, database=temporary))
+        (folder / _FINGERPRINT).unlink(missing_ok=True)
+        database = (temporary / _DATABASE).replace(folder / _DATABASE)
+    finally:
+        shutil.rmtree(temporary)
     content = {"fingerprint": fingerprint, "n_bytes": database.stat().st_size}
     write_atomically(folder / _FINGERPRINT, json.dumps(content).encode())
 

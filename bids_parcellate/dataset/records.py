@@ -230,7 +230,7 @@ class Selection:
     rejected : tuple of RejectedRun
         The runs that match the request but cannot be used, in the same order.
     datasets : tuple of Dataset
-        The datasets that were read.
+        The datasets that files of these runs are from; others that were found are left out.
     warnings : tuple of str
         What the user should know of the runs that are used.
     """

@@ -101,10 +101,11 @@ def select_runs(
         runs, on_other_grids = reject_other_grids(runs)
         rejected += on_other_grids
 
+    used = {dataset for run in runs for dataset in run.datasets} | {run.dataset for run in rejected}
     return Selection(
         runs=tuple(sorted(runs, key=_place)),
         rejected=tuple(sorted(rejected, key=_place)),
-        datasets=datasets,
+        datasets=tuple(dataset for dataset in datasets if dataset in used),
         warnings=(
             *_absence_warnings(selection, images),
             *([f"Of the filter file, the queries {listed(ignored)} are not ours and are ignored."] if ignored else []),

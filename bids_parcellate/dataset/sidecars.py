@@ -114,17 +114,22 @@ def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path
     DataError
         If there is none, if it is no positive number, or if the volumes are not equally spaced.
     """
-    value = metadata.get("RepetitionTime", from_header)
-    if "VolumeTiming" in metadata and "RepetitionTime" not in metadata:
+    if "RepetitionTime" in metadata:
+        return _positive_seconds(metadata["RepetitionTime"], path)
+    if "VolumeTiming" in metadata:
         raise DataError(
             f"the volumes of {path} are not equally spaced: its sidecar has VolumeTiming, no RepetitionTime.",
             "Sparse acquisitions cannot be used.",
         )
-    if value is None:
+    if from_header is None:
         raise DataError(
             f"{path} has no repetition time: neither in a sidecar nor, with a unit, in its header.",
             f'Write it in seconds to a sidecar beside the image: {{"RepetitionTime": ...}} in {_sidecar_name(path)}.',
         )
+    return from_header
+
+
+def _positive_seconds(value: object, path: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise DataError(
             f"the RepetitionTime of {path} is {json.dumps(value)}, which is no positive number of seconds.",

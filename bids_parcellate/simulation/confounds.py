@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bids_parcellate.simulation import Bool, Float, framewise_displacement
+from bids_parcellate.simulation.brain import Bool, Float
+from bids_parcellate.simulation.run import SUDDEN, Array, framewise_displacement
 
-Array = NDArray[np.float64]
 Columns = dict[str, Array]
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HIGH_PASS_PERIOD = 128.0  # s
-FD_SPIKE, DVARS_SPIKE = 0.5, 1.5  # mm; no unit
+DVARS_SPIKE = 1.5
 _RETAINED_VARIANCE = 0.5
 _MOST_VARIABLE = 0.02  # share of the brain that tCompCor looks at
 
@@ -80,7 +79,7 @@ def estimate_confounds(
     for name, parameter in zip(MOTION, motion.T, strict=True):
         columns |= _expanded(name, parameter)
         metadata[name] = {"Units": "mm" if name.startswith("trans") else "rad"}
-    spikes = np.flatnonzero((change > FD_SPIKE) | (std_dvars > DVARS_SPIKE))
+    spikes = np.flatnonzero((change > SUDDEN) | (std_dvars > DVARS_SPIKE))
     columns |= _numbered("motion_outlier", np.eye(n_volumes)[spikes])
     return columns, metadata | {"framewise_displacement": {"Units": "mm"}}
 

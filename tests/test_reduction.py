@@ -1,0 +1,233 @@
+"""Reduction and merge against the full singular value decomposition, and against nilearn."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nilearn.decomposition._multi_pca import _MultiPCA
+from nilearn.maskers import NiftiMasker
+
+from bids_parcellate.cleaning import apply_operator, temporal_operator
+from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.reduction import (
+    MergedReduction,
+    Merger,
+    Reduction,
+    coverage_correction,
+    features,
+    reduce_signals,
+)
+
+
+def simulate_runs(n_runs, n_volumes, n_voxels, *, noise=0.3, seed=0):
+    """Runs that share spatial patterns of falling strength, each with patterns of its own and with noise."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(80, n_voxels)) * np.arange(1, 81)[:, np.newaxis] ** -0.7
+    runs = []
+    for _ in range(n_runs):
+        own = 0.5 * rng.normal(size=(20, n_voxels)) * np.arange(1, 21)[:, np.newaxis] ** -0.7
+        series = rng.normal(size=(n_volumes, 80)) @ shared + rng.normal(size=(n_volumes, 20)) @ own
+        series += noise * rng.normal(size=series.shape)
+        runs.append(((series - series.mean(axis=0)) / series.std(axis=0)).astype(np.float32))
+    return runs
+
+
+def merge(runs, n_components, **options) -> MergedReduction:
+    n_voxels = runs[0].shape[1]
+    merger = Merger(n_voxels, n_components, **options)
+    for run in runs:
+        merger.add(reduce_signals(run, n_components), np.arange(n_voxels))
+    return merger.result()
+
+
+def cosines(one, other):
+    """Cosines of the principal angles between two spaces, given by orthonormal rows."""
+    return np.linalg.svd(one.astype(float) @ other.astype(float).T, compute_uv=False)
+
+
+def explained(signals, components):
+    """Share of the signals' sum of squares in the space of orthonormal rows."""
+    return np.sum((signals.astype(float) @ components.astype(float).T) ** 2) / np.sum(signals.astype(float) ** 2)
+
+
+# -- One run ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(40, 5000), (40, 41), (60, 25), (30, 30)])
+@pytest.mark.parametrize("n_components", [1, 10, 200])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equals_the_singular_value_decomposition(shape, n_components, dtype):
+    signals = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    reduction = reduce_signals(signals, n_components)
+    _, singular_values, vectors = np.linalg.svd(signals.astype(np.float64), full_matrices=False)
+    n_kept = min(n_components, *shape)
+    np.testing.assert_allclose(reduction.singular_values, singular_values[:n_kept], rtol=1e-7)
+    assert reduction.components.dtype == np.float32
+    assert reduction.components.flags.c_contiguous
+    np.testing.assert_allclose(np.abs(np.sum(reduction.components * vectors[:n_kept], axis=1)), 1, atol=1e-6)
+    np.testing.assert_allclose(reduction.components @ reduction.components.T, np.eye(n_kept), atol=1e-6)
+    assert reduction.n_volumes == shape[0]
+    assert reduction.total_variance == pytest.approx(np.sum(signals.astype(np.float64) ** 2))
+
+
+def test_weak_directions_are_as_exact_as_single_precision():
+    """The Gram matrix squares the range of the singular values: here 1 to 1e-8, at a limit of 7e-6."""
+    rng = np.random.default_rng(0)
+    left, _ = np.linalg.qr(rng.normal(size=(60, 8)))
+    right, _ = np.linalg.qr(rng.normal(size=(4000, 8)))
+    strengths = 1000 * np.array([1, 0.1, 1e-2, 1e-3, 1e-4, 2e-5, 1e-6, 1e-8])
+    reduction = reduce_signals(left * strengths @ right.T, 8)
+    np.testing.assert_allclose(reduction.singular_values, strengths[:6], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(reduction.components * right.T[:6], axis=1)), 1, atol=1e-6)
+    np.testing.assert_allclose(reduction.components @ reduction.components.T, np.eye(6), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_dimensions_that_cleaning_removed_are_dropped(offset):
+    rng = np.random.default_rng(0)
+    signals = (rng.normal(size=(90, 3000)) + offset).astype(np.float32)
+    operator = temporal_operator(90, confounds=rng.normal(size=(90, 12)), detrend=True)
+    assert len(reduce_signals(apply_operator(operator, signals), 90).components) == 90 - 2 - 12
+
+
+def test_sign_is_fixed():
+    signals = simulate_runs(1, 50, 400)[0]
+    one, other = reduce_signals(signals, 20), reduce_signals(-signals, 20)
+    np.testing.assert_array_equal(one.components, other.components)
+    largest = np.abs(one.components).argmax(axis=1)
+    assert (one.components[np.arange(20), largest] > 0).all()
+
+
+def test_input_that_cannot_be_reduced_is_refused():
+    with pytest.raises(UsageError, match="n_components is 0"):
+        reduce_signals(np.ones((3, 4)), 0)
+    with pytest.raises(DataError, match="all zero"):
+        reduce_signals(np.zeros((3, 4)), 2)
+    with pytest.raises(DataError, match="not finite"):
+        reduce_signals(np.array([[1.0, np.nan, 2.0]]), 2)
+
+
+# -- Several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_merge_without_truncation_is_the_decomposition_of_all_volumes():
+    runs = simulate_runs(5, 12, 900)
+    stacked = np.concatenate(runs).astype(np.float64)
+    _, singular_values, vectors = np.linalg.svd(stacked, full_matrices=False)
+    merged = merge(runs, 60)
+    rank = 5 * (12 - 1)  # the runs are centred
+    np.testing.assert_allclose(merged.singular_values, singular_values[:rank], rtol=1e-5)
+    np.testing.assert_allclose(cosines(merged.components[:10], vectors[:10]), 1, atol=1e-5)
+    assert merged.n_volumes == 60
+    assert merged.total_variance == pytest.approx(np.sum(stacked**2))
+    np.testing.assert_array_equal(merged.coverage, 60)
+
+
+@pytest.mark.parametrize(("noise", "least_share"), [(0.3, 0.998), (1.5, 0.995)])
+def test_truncated_merge_keeps_nearly_all_that_can_be_kept(noise, least_share):
+    *runs, held_out = simulate_runs(13, 60, 600, noise=noise)
+    stacked = np.concatenate(runs)
+    vectors = np.linalg.svd(stacked, full_matrices=False)[2]
+    merged = merge(runs, 40)
+    assert explained(stacked, merged.components) > least_share * explained(stacked, vectors[:40])
+    assert explained(held_out, merged.components) > 0.99 * explained(held_out, vectors[:40])
+    assert cosines(merged.components, vectors[:20]).min() > 0.99
+
+
+def test_result_depends_only_on_the_runs_and_their_order():
+    runs = simulate_runs(7, 30, 500)
+    once = merge(runs, 20)
+    merger = Merger(500, 20)
+    for run in runs:
+        merger.add(reduce_signals(run, 20), np.arange(500))
+        merger.result()  # looking at it changes nothing
+    np.testing.assert_array_equal(merger.result().components, once.components)
+    np.testing.assert_array_equal(merger.result().singular_values, once.singular_values)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batch_size_hardly_matters(batch_size):
+    runs = simulate_runs(8, 60, 800)
+    one, other = merge(runs, 30), merge(runs, 30, batch_size=batch_size)
+    np.testing.assert_allclose(one.singular_values, other.singular_values, rtol=0.02)
+    assert cosines(one.components, other.components[:15]).min() > 0.99
+
+
+def test_voxels_that_runs_lack():
+    """A run on its own voxels: in another order, with some that the group lacks, and without some that it has."""
+    first, second = simulate_runs(2, 20, 300)
+    voxels = np.random.default_rng(0).permutation(300)[:250]
+    group = np.arange(280)
+    columns = np.full(280, -1)
+    for column, voxel in enumerate(voxels):
+        if voxel < 280:
+            columns[voxel] = column
+    merger = Merger(280, 40)
+    merger.add(reduce_signals(first, 20), group)
+    merger.add(reduce_signals(second[:, voxels], 20), columns)
+    merged = merger.result()
+
+    present = np.isin(group, voxels)
+    stacked = np.concatenate([first[:, :280], second[:, :280] * present])
+    _, singular_values, vectors = np.linalg.svd(stacked, full_matrices=False)
+    rank = 2 * (20 - 1)  # the runs are centred
+    np.testing.assert_allclose(merged.singular_values, singular_values[:rank], rtol=1e-5)
+    np.testing.assert_allclose(cosines(merged.components, vectors[:rank]), 1, atol=1e-5)
+    np.testing.assert_array_equal(merged.coverage, np.where(present, 40, 20))
+
+    # Features have the mean square of the volumes that are there, whether or not some are missing.
+    mean_square = np.sum(stacked**2, axis=0) / merged.coverage
+    np.testing.assert_allclose(np.sum(features(merged, "scaled") ** 2, axis=0), mean_square, rtol=1e-4)
+
+
+def test_features():
+    merged = merge(simulate_runs(3, 20, 300), 10)
+    scaled, whitened = features(merged, "scaled"), features(merged, "nilearn")
+    for values in (scaled, whitened):
+        assert values.shape == (10, 300)
+        assert values.dtype == np.float32
+        assert values.flags.c_contiguous
+    np.testing.assert_array_equal(whitened, merged.components)
+    expected = merged.components * (merged.singular_values / np.sqrt(60))[:, np.newaxis]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+
+
+def test_coverage_correction():
+    correction = coverage_correction(np.array([60, 15, 0]), 60)
+    np.testing.assert_array_equal(correction, np.array([1, 2, 0], dtype=np.float32))
+
+
+def test_unit_weighting_equals_nilearn():
+    """nilearn's group decomposition, on images; its spectrum has a gap after the patterns that the runs share."""
+    rng = np.random.default_rng(0)
+    shape, n_shared = (9, 10, 8), 6
+    mask = np.ones(shape, dtype=np.int8)
+    shared = rng.normal(size=(n_shared, mask.size))
+    images = []
+    for _ in range(4):
+        series = 5 * rng.normal(size=(40, n_shared)) @ shared + rng.normal(size=(40, mask.size))
+        images.append(nib.Nifti1Image((series - series.mean(axis=0)).T.reshape(*shape, 40), np.eye(4)))
+    masker = NiftiMasker(nib.Nifti1Image(mask, np.eye(4)), standardize=None, mask_strategy="epi").fit()
+    theirs = _MultiPCA(n_components=n_shared, mask=masker, do_cca=True, standardize=None, random_state=0)
+    theirs.fit(images)
+
+    merged = merge([masker.transform(image) for image in images], n_shared, weighting="unit")
+    np.testing.assert_allclose(cosines(features(merged, "nilearn"), theirs.components_), 1, atol=1e-6)
+    np.testing.assert_allclose(merged.singular_values, theirs.variance_, rtol=1e-6)
+    assert merged.total_variance == 4 * n_shared
+
+
+def test_merge_that_cannot_be_is_refused():
+    reduction = Reduction(np.eye(2, 5, dtype=np.float32), np.ones(2), 3, 2.0)
+    with pytest.raises(DataError, match="no run"):
+        Merger(4, 2).result()
+    with pytest.raises(UsageError, match="4 numbers from -1 to 4"):
+        Merger(4, 2).add(reduction, np.arange(5))
+    for columns in ([0, 1, 2, 5], [-2, 1, 2, 3]):
+        with pytest.raises(UsageError, match="from -1 to 4"):
+            Merger(4, 2).add(reduction, np.array(columns))
+    with pytest.raises(UsageError, match=r"n_components \(0\)"):
+        Merger(4, 0)
+    with pytest.raises(UsageError, match="'equal'"):
+        Merger(4, 2, weighting="equal")
+    with pytest.raises(UsageError, match="'raw'"):
+        features(merge(simulate_runs(1, 10, 30), 3), "raw")

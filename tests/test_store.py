@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from bids_parcellate.reduction import reduce_signals
+from bids_parcellate.store import ReductionStore, RunReduction
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def run():
+    signals = np.random.default_rng(0).normal(size=(20, 50)).astype(np.float32)
+    return RunReduction(reduce_signals(signals, 5), np.arange(0, 100, 2), np.arange(25) > 4, mean_fd=0.12)
+
+
+def test_loading_gives_what_was_saved(tmp_path, run):
+    store = ReductionStore(tmp_path)
+    store.save(DIGEST, run)
+    loaded = store.load(DIGEST)
+    np.testing.assert_array_equal(loaded.reduction.components, run.reduction.components)
+    np.testing.assert_array_equal(loaded.reduction.singular_values, run.reduction.singular_values)
+    np.testing.assert_array_equal(loaded.voxels, run.voxels)
+    np.testing.assert_array_equal(store.load_voxels(DIGEST), run.voxels)
+    np.testing.assert_array_equal(loaded.kept, run.kept)
+    assert loaded.mean_fd == run.mean_fd
+    assert loaded.reduction.n_volumes == 20
+    assert loaded.reduction.total_variance == run.reduction.total_variance
+
+
+def test_bytes_are_always_the_same(tmp_path, run):
+    first, second = (ReductionStore(tmp_path / name).save(DIGEST, run).read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_what_is_not_there_is_none(tmp_path):
+    assert ReductionStore(tmp_path).load(DIGEST) is None
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
+def test_a_damaged_file_counts_as_none_and_is_logged(tmp_path, run, share, caplog):
+    path = ReductionStore(tmp_path).save(DIGEST, run)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert ReductionStore(tmp_path).load(DIGEST) is None
+    assert str(path) in caplog.text
+
+
+def test_a_flipped_bit_is_seen(tmp_path, run):
+    path = ReductionStore(tmp_path).save(DIGEST, run)
+    content = bytearray(path.read_bytes())
+    content[content.index(run.reduction.components.tobytes()) + 100] ^= 1
+    path.write_bytes(content)
+    assert ReductionStore(tmp_path).load(DIGEST) is None
