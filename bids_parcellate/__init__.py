@@ -1,3 +1,18 @@
 """bids-parcellate: a BIDS-App that fits a group brain parcellation on fMRI derivatives."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bids_parcellate.parcellations import Parcellations
+
 __version__ = "0.1.0.dev0"
+__all__ = ["Parcellations", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when it is asked for, so that the command line need not load scientific Python to print its help.
+    if name == "Parcellations":
+        from bids_parcellate.parcellations import Parcellations  # noqa: PLC0415
+
+        return Parcellations
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

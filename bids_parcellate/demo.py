@@ -29,6 +29,7 @@ from bids_parcellate.naming import OutputNames, bids_name
 from bids_parcellate.simulation.brain import Brain, Labels, grow_parcels, make_brain, warp_parcels
 from bids_parcellate.simulation.confounds import Tissues, estimate_confounds
 from bids_parcellate.simulation.run import (
+    MIN_DURATION,
     MIN_VOLUMES,
     N_NETWORKS,
     N_NON_STEADY_STATE,
@@ -158,6 +159,8 @@ def write_dataset(
     """
     if n_volumes < MIN_VOLUMES:
         raise UsageError(f"n_volumes is {n_volumes}; at least {MIN_VOLUMES} are needed.")
+    if n_volumes * t_r < MIN_DURATION:
+        raise UsageError(f"{n_volumes} volumes of {t_r} s last {n_volumes * t_r:g} s; {MIN_DURATION:g} s are needed.")
     if seed < 0:
         raise UsageError(f"the seed is {seed}; it must not be negative.")
     rng = np.random.default_rng(seed)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from bids_parcellate.errors import InputOutputError, OutputError, ParcellateError
 
-_CANNOT_CREATE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_CANNOT_CREATE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 def _as_output_error(error: OSError, path: Path) -> ParcellateError:

@@ -28,12 +28,11 @@ from bids_parcellate.confounds import Confounds, load_confounds
 from bids_parcellate.dataset import Run
 from bids_parcellate.derivatives import ParcelSignals
 from bids_parcellate.errors import DataError
-from bids_parcellate.grids import Grid, resample
-from bids_parcellate.images import iter_volumes
+from bids_parcellate.extraction import read_signals
+from bids_parcellate.grids import Grid
 from bids_parcellate.masking import Mask, read_mask, run_mask
 from bids_parcellate.reduction import reduce_signals
 from bids_parcellate.signals import coverage, parcel_means, pearson
-from bids_parcellate.smoothing import smooth_volume
 from bids_parcellate.store import RunReduction
 from bids_parcellate.strategies import ConfoundStrategy
 from bids_parcellate.templates import template_mask
@@ -180,30 +179,6 @@ def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float6
     return operator
 
 
-def read_signals(task: RunTask, mask: Mask) -> npt.NDArray[np.float32]:
-    """Read, resample and smooth an image, volume by volume, and keep the voxels of a mask.
-
-    Parameters
-    ----------
-    task : RunTask
-        The run.
-    mask : Mask
-        The voxels, on the group's grid.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_volumes, n_voxels)
-        The signals; what is not finite in the image counts as 0.
-    """
-    fwhm = task.config.denoising.smoothing_fwhm
-    is_on_grid = task.run.grid.matches(task.grid)
-    signals = np.empty((task.run.n_volumes, mask.n_voxels), dtype=np.float32)
-    for index, raw in enumerate(iter_volumes(task.run.bold)):
-        volume = raw if is_on_grid else resample(raw, task.run.grid, task.grid)
-        signals[index] = mask.apply(smooth_volume(volume, task.grid.voxel_sizes, fwhm))
-    return signals
-
-
 def find_mask(task: RunTask) -> Mask:
     """Find the voxels of a run.
 
@@ -252,7 +227,8 @@ def reduce_run(task: RunTask) -> RunReduction:
     confounds = read_confounds(task)
     operator = build_operator(task, confounds)
     mask = find_mask(task)
-    raw, voxels = read_signals(task, mask), mask.voxels
+    raw = read_signals(task.run.bold, mask, task.config.denoising.smoothing_fwhm)
+    voxels = mask.voxels
     varies = raw.min(axis=0) < raw.max(axis=0)
     if not varies.any():
         raise DataError(f"{task.run.bold} does not vary over time in any voxel of its mask.", "Check image and mask.")
@@ -291,7 +267,7 @@ def extract_signals(
     """
     confounds = read_confounds(task)
     operator = build_operator(task, confounds)
-    raw = read_signals(task, mask)
+    raw = read_signals(task.run.bold, mask, task.config.denoising.smoothing_fwhm)
     scaling = task.config.denoising.standardize
     signals = []
     for parcellation in parcellations:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from bids_parcellate import cluster, derivatives
 from bids_parcellate.atlas import Parcellation, paint, read_parcellation
 from bids_parcellate.boilerplate import methods_text
-from bids_parcellate.config import Config
+from bids_parcellate.config import MASK_STRATEGIES, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.derivatives import RunRecord
 from bids_parcellate.errors import DataError, InputOutputError, NothingSelectedError, ParcellateError
@@ -25,6 +25,7 @@ from bids_parcellate.executor import open_executor, run_tasks, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.graph import voxel_adjacency
 from bids_parcellate.grids import Grid, grid_with_resolution
+from bids_parcellate.images import require_content
 from bids_parcellate.log import Progress, log_file
 from bids_parcellate.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.naming import OutputNames, as_label
@@ -173,10 +174,10 @@ def run(config: Config, command_line: Sequence[str]) -> int:
     with log_file(folder / "bids-parcellate.log"):
         logger.info("Command: %s", shlex.join(command_line))
         _announce(job)
-        derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
         with open_executor(job.needs.n_workers) as executor, threadpool_limits(config.execution.omp_nthreads):
             reduced = _reduce(job, executor, failures)
             parcellations = _fit(job, reduced) if config.analysis_level == "group" else _find_parcellations(job)
+            derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
             if parcellations:
                 _extract(job, executor, reduced, parcellations, failures)
         if config.analysis_level == "group":
@@ -212,6 +213,8 @@ def prepare(config: Config) -> Job:
         std_dvars_threshold=denoising.std_dvars_threshold,
         scrub=denoising.scrub,
     )
+    if config.masking.mask not in MASK_STRATEGIES:
+        require_content(Path(config.masking.mask))
     selection = select_runs(
         config.bids_dir,
         config.selection,
@@ -320,9 +323,7 @@ def reduce_task(task: RunTask) -> Reduced:
 def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
     """Fit the group's parcellations and write them."""
     config = job.config
-    runs = [each.run for each in reduced]
     mask = _group_mask(job, reduced)
-    derivatives.write_group_mask(job.names, mask, config, runs)
     logger.info("Merging %d runs in %d voxels.", len(reduced), mask.n_voxels)
     merged = _merge(job, reduced, mask)
     logger.info("Clustering by %s into %s parcels.", config.parcellation.method, _join(config.parcellation.n_parcels))
@@ -334,9 +335,11 @@ def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
         random_state=config.execution.random_seed,
     )
     parcellations = [paint(labels[n_parcels], mask) for n_parcels in config.parcellation.n_parcels]
+    # Nothing is written before all of it is known.
+    runs = [each.run for each in reduced]
+    derivatives.write_group_mask(job.names, mask, config, runs)
     for parcellation in parcellations:
-        path = derivatives.write_parcellation(job.names, parcellation, config, runs)
-        logger.info("Wrote %s.", path)
+        logger.info("Wrote %s.", derivatives.write_parcellation(job.names, parcellation, config, runs))
     n_participants = len({run.participant for run in runs})
     derivatives.write_atlas_description(job.names, config, job.selection.datasets, n_participants)
     return parcellations

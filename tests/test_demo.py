@@ -357,6 +357,7 @@ def test_agreement_ignores_names_of_parcels_and_voxels_without_one(study, tmp_pa
     ("parameters", "message"),
     [
         ({"n_volumes": 29}, "n_volumes is 29; at least 30"),
+        ({"t_r": 0.2}, "80 volumes of 0.2 s last 16 s; 20 s are needed"),
         ({"n_parcels": 0}, "0 parcels do not fit"),
         ({"n_parcels": 435}, "435 parcels do not fit 3472 voxels: 1 to 434"),
         ({"voxel_size": 11.0}, "11.0 mm"),

@@ -1,6 +1,7 @@
 """Methods that cluster the voxels (features) of an array (n_samples, n_voxels) into parcels."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,24 @@ from bids_parcellate.cluster.kmeans import KMeans
 from bids_parcellate.cluster.rena import ReNA
 from bids_parcellate.errors import UsageError
 
-__all__ = ["METHODS", "Agglomerative", "FeatureClusterer", "HierarchicalKMeans", "KMeans", "ReNA", "parcellate"]
+__all__ = [
+    "METHODS",
+    "Agglomerative",
+    "FeatureClusterer",
+    "HierarchicalKMeans",
+    "KMeans",
+    "Method",
+    "ReNA",
+    "parcellate",
+]
 
-AGGLOMERATIVE_METHODS = ("ward", "complete", "average")
-METHODS = (*AGGLOMERATIVE_METHODS, "kmeans", "hierarchical_kmeans", "rena")
+Method = Literal["ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def parcellate(
     features: FloatArray,
-    method: str,
+    method: Method,
     n_parcels: Sequence[int],
     *,
     adjacency: sparse.sparray,
@@ -56,13 +66,13 @@ def parcellate(
     DataError
         If the data cannot be split into that many parcels.
     """
-    if method in AGGLOMERATIVE_METHODS:
+    if method in ("ward", "complete", "average"):
         tree = Agglomerative(max(n_parcels), linkage=method, connectivity=adjacency).fit(features)
         return {n: tree.cut(n) for n in n_parcels}
     return {n: _estimator(method, n, adjacency, random_state).fit(features).labels_ for n in n_parcels}
 
 
-def _estimator(method: str, n_clusters: int, adjacency: sparse.sparray, random_state: int) -> FeatureClusterer:
+def _estimator(method: Method, n_clusters: int, adjacency: sparse.sparray, random_state: int) -> FeatureClusterer:
     if method == "rena":
         return ReNA(n_clusters, connectivity=adjacency)
     if method == "kmeans":

@@ -6,7 +6,7 @@ twice and nothing stale is popped; the clusters' neighbours are linked lists of 
 into the longer. All arrays are allocated once.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numba import njit
@@ -27,6 +27,8 @@ from bids_parcellate.cluster.base import (
 from bids_parcellate.errors import UsageError
 
 Linkage = Literal["ward", "complete", "average"]
+_Floats = NDArray[np.float64]
+_Records = NDArray[Any]  # structured: the fields are those of _CLUSTER, _CELL, _EDGE or _ENTRY
 
 _WARD, _COMPLETE, _AVERAGE = range(3)
 _CODES: dict[str, int] = {"ward": _WARD, "complete": _COMPLETE, "average": _AVERAGE}
@@ -179,10 +181,10 @@ _ENTRY = np.dtype([("key", np.float64), ("rank", np.int64), ("edge", np.int64)])
 class _State(NamedTuple):
     """What the kernels work on."""
 
-    clusters: NDArray[np.void]  # of _CLUSTER, (n_leaves,)
-    cells: NDArray[np.void]  # of _CELL, (2 n_edges,)
-    edges: NDArray[np.void]  # of _EDGE, (n_edges,)
-    heap: NDArray[np.void]  # of _ENTRY, (n_edges,)
+    clusters: _Records  # of _CLUSTER, (n_leaves,)
+    cells: _Records  # of _CELL, (2 n_edges,)
+    edges: _Records  # of _EDGE, (n_edges,)
+    heap: _Records  # of _ENTRY, (n_edges,)
 
 
 def _initial_state(pairs: NDArray[np.int32], heights: NDArray[np.float64], n_leaves: int) -> _State:
@@ -217,7 +219,7 @@ def _initial_state(pairs: NDArray[np.int32], heights: NDArray[np.float64], n_lea
 
 
 @njit(nogil=True, error_model="numpy")
-def _ward_height(mean, size, sums, other, size_other, terms):
+def _ward_height(mean: _Floats, size: float, sums: _Floats, other: int, size_other: float, terms: _Floats) -> float:
     """Return how much the sum of squares within clusters grows if one of this mean and size is merged with another."""
     # Divided and added up in this order, the result is scikit-learn's to the last bit, and so are its ties. Two loops,
     # because the divisions can be vectorised while the sum must not be.
@@ -230,8 +232,8 @@ def _ward_height(mean, size, sums, other, size_other, terms):
     return distance * (size * size_other / (size + size_other))
 
 
-@njit(cache=True, nogil=True)
-def _ward_heights(features, pairs):
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ward_heights(features: _Floats, pairs: NDArray[np.int32]) -> _Floats:
     """Return the heights of all edges between single features."""
     heights = np.empty(len(pairs))
     terms = np.empty(features.shape[1])
@@ -240,8 +242,8 @@ def _ward_heights(features, pairs):
     return heights
 
 
-@njit(nogil=True)
-def _settle(edges, heap, n_edges, spot):
+@njit(nogil=True, error_model="numpy")
+def _settle(edges: _Records, heap: _Records, n_edges: int, spot: int) -> None:
     """Move an entry of the heap up or down to its place."""
     key, rank, edge = heap[spot].key, heap[spot].rank, heap[spot].edge
     while spot > 0 and _precedes(key, rank, heap[(spot - 1) >> 1]):
@@ -261,14 +263,15 @@ def _settle(edges, heap, n_edges, spot):
     edges[edge].spot = spot
 
 
-@njit(nogil=True)
-def _precedes(key, rank, entry):
+@njit(nogil=True, error_model="numpy")
+def _precedes(key: float, rank: int, entry: Any) -> bool:
     """Tell whether a key comes before that of an entry; equal keys by rank."""
-    return key < entry.key or (key == entry.key and rank < entry.rank)
+    before: bool = key < entry.key or (key == entry.key and rank < entry.rank)
+    return before
 
 
-@njit(nogil=True)
-def _set_height(edges, heap, n_edges, edge, height):
+@njit(nogil=True, error_model="numpy")
+def _set_height(edges: _Records, heap: _Records, n_edges: int, edge: int, height: float) -> None:
     """Change the height of an edge; that it has grown is left for `_first_edge` to find."""
     grows = height >= edges[edge].height
     edges[edge].height = height
@@ -278,11 +281,11 @@ def _set_height(edges, heap, n_edges, edge, height):
         _settle(edges, heap, n_edges, spot)
 
 
-@njit(nogil=True)
-def _first_edge(clusters, cells, edges, heap, n_edges):
+@njit(nogil=True, error_model="numpy")
+def _first_edge(clusters: _Records, cells: _Records, edges: _Records, heap: _Records, n_edges: int) -> int:
     """Return the edge to merge along: the first in the heap that is not there on mere bounds."""
     while True:
-        edge = heap[0].edge
+        edge: int = heap[0].edge
         if heap[0].key == edges[edge].height:
             node, other = clusters[cells[2 * edge].target].node, clusters[cells[2 * edge + 1].target].node
             rank = max(node, other) << 32 | min(node, other)
@@ -290,11 +293,11 @@ def _first_edge(clusters, cells, edges, heap, n_edges):
                 return edge
             heap[0].rank = rank
         heap[0].key = edges[edge].height
-        _settle(edges, heap, n_edges, 0)
+        _settle(edges, heap, n_edges, edges[edge].spot)
 
 
-@njit(nogil=True)
-def _unlink(clusters, cells, owner, cell):
+@njit(nogil=True, error_model="numpy")
+def _unlink(clusters: _Records, cells: _Records, owner: int, cell: int) -> None:
     """Take a cell out of its owner's list."""
     preceding, following = cells[cell].preceding, cells[cell].following
     if preceding == _NOTHING:
@@ -306,8 +309,8 @@ def _unlink(clusters, cells, owner, cell):
     clusters[owner].degree -= 1
 
 
-@njit(nogil=True)
-def _link(clusters, cells, owner, cell):
+@njit(nogil=True, error_model="numpy")
+def _link(clusters: _Records, cells: _Records, owner: int, cell: int) -> None:
     """Put a cell at the front of a list."""
     following = clusters[owner].first
     cells[cell].preceding, cells[cell].following = _NOTHING, following
@@ -317,19 +320,19 @@ def _link(clusters, cells, owner, cell):
     clusters[owner].degree += 1
 
 
-@njit(nogil=True)
-def _find_edge(clusters, cells, cluster, other):
+@njit(nogil=True, error_model="numpy")
+def _find_edge(clusters: _Records, cells: _Records, cluster: int, other: int) -> int:
     """Return the edge between two clusters, or _NOTHING, looking through the shorter list."""
     if clusters[cluster].degree > clusters[other].degree:
         cluster, other = other, cluster
-    cell = clusters[cluster].first
+    cell: int = clusters[cluster].first
     while cell != _NOTHING and cells[cell].target != other:
         cell = cells[cell].following
     return cell >> 1  # which keeps _NOTHING as it is
 
 
-@njit(nogil=True)
-def _drop_edge(clusters, cells, edges, heap, n_edges, edge):
+@njit(nogil=True, error_model="numpy")
+def _drop_edge(clusters: _Records, cells: _Records, edges: _Records, heap: _Records, n_edges: int, edge: int) -> None:
     """Take an edge out of both lists and out of the heap, of which the last entry takes its place."""
     _unlink(clusters, cells, cells[2 * edge + 1].target, 2 * edge)
     _unlink(clusters, cells, cells[2 * edge].target, 2 * edge + 1)
@@ -339,7 +342,7 @@ def _drop_edge(clusters, cells, edges, heap, n_edges, edge):
 
 
 @njit(nogil=True, error_model="numpy")
-def _absorb(state, n_edges, keep, drop, linkage):
+def _absorb(state: _State, n_edges: int, keep: int, drop: int, linkage: int) -> int:
     """Give the neighbours of one cluster to another; return the number of edges that are left."""
     clusters, cells, edges, heap = state
     size, size_dropped = clusters[keep].size, clusters[drop].size
@@ -366,7 +369,7 @@ def _absorb(state, n_edges, keep, drop, linkage):
 
 
 @njit(nogil=True, error_model="numpy")
-def _update_ward(state, n_edges, keep, sums, mean, terms):
+def _update_ward(state: _State, n_edges: int, keep: int, sums: _Floats, mean: _Floats, terms: _Floats) -> None:
     """Compute the heights of all edges of a cluster anew."""
     clusters, cells, edges, heap = state
     size = clusters[keep].size
@@ -380,8 +383,8 @@ def _update_ward(state, n_edges, keep, sums, mean, terms):
         cell = cells[cell].following
 
 
-@njit(cache=True, nogil=True)
-def _merge_all(state, sums, linkage, children, heights):
+@njit(cache=True, nogil=True, error_model="numpy")
+def _merge_all(state: _State, sums: _Floats, linkage: int, children: NDArray[np.int64], heights: _Floats) -> int:
     """Merge along the first edge until there is none; write down the tree and return the number of merges."""
     clusters, cells, edges, heap = state
     mean, terms = np.empty(sums.shape[1]), np.empty(sums.shape[1])

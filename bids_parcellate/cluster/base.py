@@ -1,7 +1,6 @@
 """What all methods share: they cluster features (voxels), and reduce them to their clusters' means."""
 
 from abc import ABC, abstractmethod
-from numbers import Integral
 from typing import Self
 
 import numpy as np
@@ -14,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from bids_parcellate import graph
 from bids_parcellate.errors import DataError, UsageError
 
-FloatArray = NDArray[np.float32] | NDArray[np.float64]
+FloatArray = NDArray[np.floating]  # float32 or float64
 _FLOATS = [np.float64, np.float32]
 
 
-class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn has no types
     """Base of the estimators that cluster features, as `sklearn.cluster.FeatureAgglomeration` does.
 
     scikit-learn's own clusterers label samples; these label the columns of ``X``, so they are transformers.
@@ -60,12 +59,12 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             If the data cannot be split into that many clusters.
         """
         del y
-        X = validate_data(self, X, dtype=_FLOATS)
-        check_n_clusters(self.n_clusters, n_features=X.shape[1])
-        labels = number_by_first_feature(self._cluster(X.T))
+        data: FloatArray = validate_data(self, X, dtype=_FLOATS)
+        check_n_clusters(self.n_clusters, n_features=data.shape[1])
+        labels = number_by_first_feature(self._cluster(data.T))
         n_found = int(labels.max()) + 1
         if n_found != self.n_clusters:
-            raise DataError(f"{type(self).__name__} found {n_found} clusters, not the n_clusters={self.n_clusters} asked for.")
+            raise DataError(f"{type(self).__name__} found {n_found} clusters, not n_clusters={self.n_clusters}.")
         self.labels_ = labels
         self.n_clusters_ = n_found
         self._n_features_out = n_found
@@ -89,10 +88,10 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             The means, one column for each cluster.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, reset=False)
-        sums = [np.bincount(self.labels_, weights=sample, minlength=self.n_clusters_) for sample in X]
-        means: FloatArray = (np.stack(sums) / self._sizes() * self._scale()).astype(X.dtype, copy=False)
-        return means
+        data: FloatArray = validate_data(self, X, dtype=_FLOATS, reset=False)
+        sums = [np.bincount(self.labels_, weights=sample, minlength=self.n_clusters_) for sample in data]
+        means = np.stack(sums) / self._sizes()
+        return (means * self._scale()).astype(data.dtype, copy=False)
 
     def inverse_transform(self, X: ArrayLike) -> FloatArray:
         """Give every feature the value of its cluster.
@@ -108,20 +107,19 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             The values, one column for each feature.
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=_FLOATS)
-        if X.shape[1] != self.n_clusters_:
-            raise UsageError(f"X has {X.shape[1]} columns, but there are {self.n_clusters_} clusters.")
-        means = (X / self._scale()).astype(X.dtype, copy=False)
-        values: FloatArray = means[:, self.labels_]
-        return values
+        data: FloatArray = check_array(X, dtype=_FLOATS)
+        if data.shape[1] != self.n_clusters_:
+            raise UsageError(f"X has {data.shape[1]} columns, but there are {self.n_clusters_} clusters.")
+        means = (data / self._scale()).astype(data.dtype, copy=False)
+        return means[:, self.labels_]
 
     def _sizes(self) -> NDArray[np.intp]:
         """Count the features of each cluster."""
         return np.bincount(self.labels_, minlength=self.n_clusters_)
 
-    def _scale(self) -> FloatArray | float:
-        """Return the factors of the clusters' means, shape (n_clusters,), or one for all."""
-        return 1.0
+    def _scale(self) -> NDArray[np.float64]:
+        """Return by what `transform` multiplies the means, shape (n_clusters,)."""
+        return np.ones(self.n_clusters_)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -129,12 +127,12 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return tags
 
 
-def check_n_clusters(n_clusters: int, *, n_features: int) -> None:
+def check_n_clusters(n_clusters: object, *, n_features: int) -> None:
     """Refuse a number of clusters that no clustering of the features can have.
 
     Parameters
     ----------
-    n_clusters : int
+    n_clusters : object
         Number of clusters asked for.
     n_features : int
         Number of features.
@@ -142,9 +140,9 @@ def check_n_clusters(n_clusters: int, *, n_features: int) -> None:
     Raises
     ------
     UsageError
-        If it is not between 1 and the number of features.
+        If it is no integer between 1 and the number of features.
     """
-    if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or n_clusters < 1:
+    if not isinstance(n_clusters, int | np.integer) or isinstance(n_clusters, bool) or n_clusters < 1:
         raise UsageError(f"n_clusters={n_clusters!r} is not an integer of at least 1.")
     if n_clusters > n_features:
         raise UsageError(
@@ -204,7 +202,7 @@ def feature_edges(connectivity: ArrayLike | sparse.sparray | None, n_features: i
 
 
 def number_by_first_feature(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Number clusters in the order of their first features.
+    """Give clusters new numbers, in the order of their first features.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class HierarchicalKMeans(FeatureClusterer):
 
     Notes
     -----
-    A step costs O(n_features * n_samples * sqrt(n_clusters)). Each coarse cluster gets at least one fine cluster and at most
-    as many as it has distinct members; the rest is shared out by the largest remainders.
+    A step costs O(n_features * n_samples * sqrt(n_clusters)). Each coarse cluster gets at least one fine cluster and at
+    most as many as it has distinct members; the rest is shared out by the largest remainders.
     """
 
     def __init__(self, n_clusters: int = 2, *, random_state: int | np.random.RandomState | None = 0) -> None:
@@ -77,7 +77,7 @@ def share_out(n_shares: int, sizes: NDArray[np.integer], limits: NDArray[np.inte
         The shares; they sum to ``n_shares``.
     """
     quotas = n_shares * sizes / sizes.sum()
-    shares = np.clip(np.floor(quotas).astype(np.int64), 1, limits)
+    shares: NDArray[np.int64] = np.clip(np.floor(quotas).astype(np.int64), 1, limits)
     while shares.sum() < n_shares:
         shares[np.where(shares < limits, quotas - shares, -np.inf).argmax()] += 1
     while shares.sum() > n_shares:

@@ -86,10 +86,10 @@ def k_means(
     return _fill_empty_clusters(rows, labels, n_clusters)
 
 
-def _fill_empty_clusters(rows: FloatArray, labels: NDArray[np.int32], n_clusters: int) -> NDArray[np.int32]:
+def _fill_empty_clusters(rows: FloatArray, found: NDArray[np.int32], n_clusters: int) -> NDArray[np.int32]:
     """Give each empty cluster the row (and its copies) farthest from the first row of the cluster that it is in."""
-    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
-    labels = labels.astype(np.int32)
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    labels = inverse.astype(np.int32)
     for empty in range(first.size, n_clusters):
         distances = np.square(rows - rows[first[labels]]).sum(axis=1)
         farthest = int(distances.argmax())

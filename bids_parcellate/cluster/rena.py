@@ -48,8 +48,8 @@ class ReNA(FeatureClusterer):
 
     References
     ----------
-    .. [1] Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast clustering
-       for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.
+    .. [1] Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast
+       clustering for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.
        doi:10.1109/TPAMI.2018.2815524
     """
 
@@ -76,7 +76,7 @@ class ReNA(FeatureClusterer):
         while n_left > self.n_clusters:
             if self.n_iter is not None and self.n_iter_ >= self.n_iter:
                 raise UsageError(
-                    f"ReNA has {n_left} clusters after n_iter={self.n_iter} passes, not yet n_clusters={self.n_clusters}.",
+                    f"After n_iter={self.n_iter} passes ReNA has {n_left} clusters, not n_clusters={self.n_clusters}.",
                     hint="Allow more passes; n_iter=None allows as many as are needed.",
                 )
             n_left, joined = _join(_shortest_merges(means, pairs, n_left - self.n_clusters), n_left)
@@ -86,8 +86,8 @@ class ReNA(FeatureClusterer):
             self.n_iter_ += 1
         return labels
 
-    def _scale(self) -> FloatArray | float:
-        return np.sqrt(self._sizes()) if self.scaling else 1.0
+    def _scale(self) -> NDArray[np.float64]:
+        return np.sqrt(self._sizes()) if self.scaling else super()._scale()
 
 
 def _shortest_merges(means: FloatArray, pairs: NDArray[np.int32], n_most: int) -> NDArray[np.int32]:
@@ -97,12 +97,12 @@ def _shortest_merges(means: FloatArray, pairs: NDArray[np.int32], n_most: int) -
     """
     lengths, nearest = _measure_edges(means, pairs)
     chosen = np.unique(nearest[nearest != _NONE])
-    shortest = np.argsort(lengths[chosen], kind="stable")[:n_most]
-    return pairs[chosen[shortest]]
+    by_length: NDArray[np.intp] = chosen[np.argsort(lengths[chosen], kind="stable")]
+    return pairs[by_length[:n_most]]
 
 
 @njit(cache=True, nogil=True)
-def _measure_edges(means, pairs):
+def _measure_edges(means: FloatArray, pairs: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the squared length of each edge, and the edge from each cluster to its nearest neighbour."""
     lengths = np.empty(len(pairs))
     nearest = np.full(len(means), _NONE)

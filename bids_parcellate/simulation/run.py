@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 N_NETWORKS = 7
 N_NON_STEADY_STATE = 2  # volumes before the longitudinal magnetisation settles
-MIN_VOLUMES = 30
+MIN_VOLUMES, MIN_DURATION = 30, 20.0  # s; shorter runs have no room for motion, or for slow fluctuations
 SUDDEN = 0.5  # a framewise displacement above this is a sudden move, mm
 
 _HEAD_MARGIN = 10.0  # how far outside the brain the scanner still saw something, mm
