@@ -59,10 +59,11 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
     """
     n_participants = len({run.participant for run in runs})
     pipelines = sorted({" ".join(filter(None, (d.pipeline, d.pipeline_version))) for run in runs for d in run.datasets})
+    preprocessing = " and ".join(filter(None, pipelines)) or "an unnamed pipeline"
     paragraphs = [
         "# Methods",
         f"Group parcellations were made with bids-parcellate {__version__} from {_count(len(runs), 'run')} of "
-        f"{_count(n_participants, 'participant')}, preprocessed with {' and '.join(filter(None, pipelines)) or 'an unnamed pipeline'}.",
+        f"{_count(n_participants, 'participant')}, preprocessed with {preprocessing}.",
         _denoising(config, strategy),
         _parcellation(config),
         "## References",

@@ -1,14 +1,14 @@
 """What a job needs of the machine, known before the work starts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run, Selection
-from bids_parcellate.errors import UsageError
+from bids_parcellate.errors import ParcellateError, UsageError
 from bids_parcellate.executor import usable_cores
 from bids_parcellate.grids import Grid
 from bids_parcellate.images import read_volume
@@ -102,13 +102,15 @@ def _memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MEGABYTE
 
 
-def describe(selection: Selection, needs: Needs) -> str:
+def describe(selection: Selection, unusable: Mapping[Run, ParcellateError], needs: Needs) -> str:
     """Describe a job that has not started.
 
     Parameters
     ----------
     selection : Selection
         The runs that are used and those that are not.
+    unusable : Mapping
+        Of the former, those whose confounds cannot be used, and why.
     needs : Needs
         What it needs.
 
@@ -117,12 +119,15 @@ def describe(selection: Selection, needs: Needs) -> str:
     str
         Lines of text.
     """
-    lines = [f"{len(selection.runs)} runs will be used:"]
-    lines += [f"  {run.label}: {run.n_volumes} volumes, TR {run.t_r:g} s, {run.bold}" for run in selection.runs]
-    lines.append(f"{len(selection.rejected)} runs will be left out:")
-    for rejected in selection.rejected:
-        lines.append(f"  {rejected.label}: {rejected.reason}")
-        lines += [f"    -> {rejected.hint}"] if rejected.hint else []
+    usable = [run for run in selection.runs if run not in unusable]
+    left_out = [(rejected.label, rejected.reason, rejected.hint) for rejected in selection.rejected]
+    left_out += [(run.label, error.message, error.hint) for run, error in unusable.items()]
+    lines = [f"{len(usable)} runs will be used:"]
+    lines += [f"  {run.label}: {run.n_volumes} volumes, TR {run.t_r:g} s, {run.bold}" for run in usable]
+    lines.append(f"{len(left_out)} runs will be left out:")
+    for label, reason, hint in left_out:
+        lines.append(f"  {label}: {reason}")
+        lines += [f"    -> {hint}"] if hint else []
     lines += [f"Note: {warning}" for warning in selection.warnings]
     lines.append(
         f"Needs about {needs.megabytes} MB of memory with {needs.n_workers} processes "

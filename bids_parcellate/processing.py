@@ -116,19 +116,27 @@ def read_confounds(task: RunTask) -> Confounds:
     Raises
     ------
     ParcellateError
-        If the table cannot be used or does not fit the image.
+        If the table cannot be used, does not fit the image, or leaves too few volumes.
     """
     run = task.run
     if run.confounds is None:
-        return Confounds.empty(run.n_volumes)
-    confounds = load_confounds(
-        run.confounds,
-        task.strategy,
-        sidecar=run.confounds_json,
-        extra_tables=run.aroma_tables,
-        fmriprep_version=run.dataset.pipeline_version,
-    )
-    confounds.check_rows(run.n_volumes, run.bold)
+        confounds = Confounds.empty(run.n_volumes)
+    else:
+        confounds = load_confounds(
+            run.confounds,
+            task.strategy,
+            sidecar=run.confounds_json,
+            extra_tables=run.aroma_tables,
+            fmriprep_version=run.dataset.pipeline_version,
+        )
+        confounds.check_rows(run.n_volumes, run.bold)
+    n_kept, needed = int(confounds.kept.sum()), task.config.denoising.min_volumes
+    if n_kept < needed:
+        raise DataError(
+            f"{run.bold}: {n_kept} of {run.n_volumes} volumes are left after censoring, "
+            f"but --min-volumes asks for {needed}.",
+            "Censor less, or lower --min-volumes.",
+        )
     return confounds
 
 
@@ -150,16 +158,9 @@ def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float6
     Raises
     ------
     DataError
-        If too few volumes, or too few degrees of freedom, are left.
+        If too few degrees of freedom are left.
     """
     denoising = task.config.denoising
-    n_kept = int(confounds.kept.sum())
-    if n_kept < denoising.min_volumes:
-        raise DataError(
-            f"{task.run.bold}: {n_kept} of {confounds.n_volumes} volumes are left after censoring, "
-            f"but --min-volumes asks for {denoising.min_volumes}.",
-            "Censor less, or lower --min-volumes.",
-        )
     operator = temporal_operator(
         confounds.n_volumes,
         t_r=task.run.t_r,
@@ -172,8 +173,8 @@ def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float6
     freedom = degrees_of_freedom(operator)
     if freedom < MIN_DEGREES_OF_FREEDOM:
         raise DataError(
-            f"{task.run.bold}: {n_kept} kept volumes, {len(confounds.names)} confounds and the filter leave "
-            f"{freedom} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
+            f"{task.run.bold}: {confounds.kept.sum()} kept volumes, {len(confounds.names)} confounds and the "
+            f"filter leave {freedom} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
             "Choose fewer confounds, a wider band, or less censoring.",
         )
     return operator

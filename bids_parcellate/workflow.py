@@ -30,7 +30,7 @@ from bids_parcellate.log import Progress, log_file
 from bids_parcellate.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.naming import OutputNames, as_label
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, extract_signals, reduce_run
+from bids_parcellate.processing import RunTask, extract_signals, read_confounds, reduce_run
 from bids_parcellate.reduction import MergedReduction, Merger, features
 from bids_parcellate.store import ReductionStore
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
@@ -144,7 +144,13 @@ def check(config: Config) -> str:
         The runs that would be used, the others with the reason, and what the job needs.
     """
     job = prepare(config)
-    return describe(job.selection, job.needs)
+    unusable = {}
+    for task in job.tasks:
+        try:
+            read_confounds(task)
+        except ParcellateError as error:
+            unusable[task.run] = error
+    return describe(job.selection, unusable, job.needs)
 
 
 def run(config: Config, command_line: Sequence[str]) -> int:

@@ -17,18 +17,22 @@ def options_tables() -> str:
 
 
 def _table(section: str, model: Any) -> str:
-    rows = [
-        f"| {' '.join(f'`{flag}`' for flag in option_flags(name, field))} | `{name}` | {_default(field.default)} | {_text(field)} |"
-        for name, field in model.model_fields.items()
-    ]
-    head = f"## `[{section}]`\n\n{model.__doc__}\n\n| option | key in TOML | default | meaning |\n| --- | --- | --- | --- |\n"
-    return head + "\n".join(rows)
+    head = f"## `[{section}]`\n\n{model.__doc__}\n\n"
+    head += "| option | key in TOML | default | meaning |\n| --- | --- | --- | --- |\n"
+    return head + "\n".join(_row(name, field) for name, field in model.model_fields.items())
+
+
+def _row(name: str, field: Any) -> str:
+    flags = " ".join(f"`{flag}`" for flag in option_flags(name, field))
+    return f"| {flags} | `{name}` | {_default(field.default)} | {_text(field)} |"
 
 
 def _default(value: Any) -> str:
     if value is None or value == ():
         return ""
-    return f"`{' '.join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{' '.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
 
 def _text(field: Any) -> str:

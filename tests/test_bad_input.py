@@ -178,6 +178,15 @@ class TestOneBadRun:
         assert not list(output.glob("tpl-*"))
 
 
+@pytest.mark.parametrize("spoil", [drop_rows, shake, remove_mask, remove_confounds, shift, flatten])
+def test_check_says_so_beforehand(dataset, output, spoil, capsys):
+    path = spoil(dataset)
+    assert run_job(dataset, output, "--check", "--fd-threshold", "1.5") == 0
+    used, left_out = capsys.readouterr().out.split("1 runs will be left out:")
+    assert "2 runs will be used" in used
+    assert path.name in left_out
+
+
 def test_a_bad_run_ends_the_job_if_asked_to(dataset, output, capsys):
     path = truncate(dataset)
     assert run_job(dataset, output, "--stop-on-first-crash") == 65

@@ -19,7 +19,12 @@ configs = st.fixed_dictionaries(
         "output_dir": texts.map(lambda text: f"/out/{text}"),
         "analysis_level": st.sampled_from(["participant", "group"]),
         "selection": st.fixed_dictionaries(
-            {}, optional={"participant_label": st.lists(labels, max_size=3), "space": labels, "derivatives": st.lists(texts)}
+            {},
+            optional={
+                "participant_label": st.lists(labels, max_size=3),
+                "space": labels,
+                "derivatives": st.lists(texts),
+            },
         ),
         "denoising": st.fixed_dictionaries(
             {},
@@ -38,7 +43,9 @@ configs = st.fixed_dictionaries(
                 "n_parcels": st.lists(st.integers(1, 10**6), min_size=1, max_size=4),
             },
         ),
-        "execution": st.fixed_dictionaries({}, optional={"mem_mb": st.integers(1, 10**7), "random_seed": st.integers(0, 9)}),
+        "execution": st.fixed_dictionaries(
+            {}, optional={"mem_mb": st.integers(1, 10**7), "random_seed": st.integers(0, 9)}
+        ),
     }
 )
 
@@ -107,7 +114,9 @@ def test_prefixes_are_taken_off():
     assert config.selection.task_id == ("rest",)
 
 
-@pytest.mark.parametrize(("text", "megabytes"), [("8G", 8192), ("500", 500), ("1.5 GB", 1536), ("2048K", 2), ("1t", 2**20)])
+@pytest.mark.parametrize(
+    ("text", "megabytes"), [("8G", 8192), ("500", 500), ("1.5 GB", 1536), ("2048K", 2), ("1t", 2**20)]
+)
 def test_amounts_of_memory(text, megabytes):
     assert build_config({**REQUIRED, "execution": {"mem_mb": text}}).execution.mem_mb == megabytes
 
@@ -129,7 +138,7 @@ def test_every_option_is_documented():
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(MissingInputError, match="nowhere.toml"):
+    with pytest.raises(MissingInputError, match=r"nowhere\.toml"):
         read_toml(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("[selection\n")

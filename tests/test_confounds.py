@@ -302,7 +302,10 @@ class TestStrategy:
             ({}, PRESETS["simple"]),
             ({"fd_threshold": 0.3}, {"fd_threshold": 0.3, "std_dvars_threshold": math.inf, "scrub": 0}),
             ({"scrub": 0}, {"fd_threshold": 0.5, "std_dvars_threshold": 1.5, "scrub": 0}),
-            ({"std_dvars_threshold": 2.0, "scrub": 4}, {"fd_threshold": math.inf, "std_dvars_threshold": 2.0, "scrub": 4}),
+            (
+                {"std_dvars_threshold": 2.0, "scrub": 4},
+                {"fd_threshold": math.inf, "std_dvars_threshold": 2.0, "scrub": 4},
+            ),
         ],
     )
     def test_overrides_turn_censoring_on(self, override, expected):
@@ -335,9 +338,13 @@ class TestStrategy:
             "the first 5 components of aCompCor of white matter and of CSF, global signal; "
             "censoring of non-steady-state volumes, volumes with framewise displacement above 0.3 mm"
         )
-        assert PRESETS["scrubbing"].describe().endswith(
-            "censoring of non-steady-state volumes, volumes with framewise displacement above 0.5 mm, "
-            "volumes with standardised DVARS above 1.5, segments shorter than 5 volumes"
+        assert (
+            PRESETS["scrubbing"]
+            .describe()
+            .endswith(
+                "censoring of non-steady-state volumes, volumes with framewise displacement above 0.5 mm, "
+                "volumes with standardised DVARS above 1.5, segments shorter than 5 volumes"
+            )
         )
         assert PRESETS["ica_aroma"].describe().startswith("images denoised by ICA-AROMA (non-aggressive); regression")
 

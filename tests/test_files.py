@@ -10,7 +10,7 @@ from bids_parcellate.files import make_folder, write_atomically
 def test_content_and_folders_are_made(tmp_path):
     path = write_atomically(tmp_path / "a" / "b" / "file.bin", b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
-    assert os.listdir(path.parent) == ["file.bin"]
+    assert [each.name for each in path.parent.iterdir()] == ["file.bin"]
 
 
 def test_an_earlier_file_is_replaced(tmp_path):
@@ -33,10 +33,10 @@ def test_a_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_pa
     (tmp_path / "file").mkdir()
     with pytest.raises(OutputError, match="file cannot be written"):
         write_atomically(tmp_path / "file", b"")
-    assert os.listdir(tmp_path) == ["file"]
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="Not a directory|File exists"):
+    with pytest.raises(OutputError, match=r"Not a directory|File exists"):
         make_folder(tmp_path / "file" / "below")
