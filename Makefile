@@ -26,7 +26,7 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@echo "== documentation"
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.uv:
 	@echo "== making a virtual environment in $(VENV)"
