@@ -31,7 +31,7 @@ class Needs:
     worker_megabytes, group_megabytes : int
         Memory of each of them, and of the group's merge and clustering.
     disk_megabytes : int
-        Size of the stored reductions.
+        Largest size of the stored reductions.
     """
 
     n_workers: int
@@ -132,6 +132,6 @@ def describe(selection: Selection, unusable: Mapping[Run, ParcellateError], need
     lines.append(
         f"Needs about {needs.megabytes} MB of memory with {needs.n_workers} processes "
         f"({needs.worker_megabytes} MB each, {needs.group_megabytes} MB for the group), "
-        f"and {needs.disk_megabytes} MB in the work folder."
+        f"and at most {needs.disk_megabytes} MB in the work folder."
     )
     return "\n".join(lines) + "\n"

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_parcellate import cluster
 from bids_parcellate.config import METHODS, Config, build_config, read_toml
 from bids_parcellate.errors import MissingInputError, UsageError
 
@@ -123,6 +124,10 @@ def test_amounts_of_memory(text, megabytes):
 
 def test_numbers_of_parcels_are_sorted_and_unique():
     assert build_config({**REQUIRED, "parcellation": {"n_parcels": [200, 50, 200]}}).parcellation.n_parcels == (50, 200)
+
+
+def test_methods_are_those_that_there_are():
+    assert set(METHODS) == set(cluster.METHODS)
 
 
 def test_no_option_has_the_name_of_another():

@@ -17,26 +17,10 @@ from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.cli import main
-from bids_parcellate.demo import write_dataset
 from bids_parcellate.validation import find_problems
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 SCHEMA = Path(bidsschematools.__file__).parent / "data" / "schema.json"
-
-
-@pytest.fixture(scope="session")
-def study(tmp_path_factory):
-    """Three runs of two participants, with their true parcels."""
-    folder = tmp_path_factory.mktemp("study")
-    return folder, write_dataset(folder, n_subjects=2, n_volumes=80, voxel_size=8.0, n_parcels=10)
-
-
-@pytest.fixture(scope="session")
-def outputs(study, tmp_path_factory):
-    """What a group job with two resolutions makes of the study."""
-    folder = tmp_path_factory.mktemp("outputs")
-    assert run_job(study[0], folder) == 0
-    return folder
 
 
 def run_job(dataset, output, *options, level="group"):
