@@ -25,7 +25,7 @@ def edit_table(path, change):
 
 
 def first(folder, pattern):
-    return sorted(folder.glob(pattern))[0]
+    return min(folder.glob(pattern))
 
 
 MISTAKES = {
