@@ -6,7 +6,6 @@ study; ``OUT/truth``, the parcels that the signals were made from; and ``OUT/bid
 
 import argparse
 import gzip
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from bids_parcellate import __version__
+from bids_parcellate.derivatives import write_json, write_table
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.images import read_volume
@@ -208,7 +208,7 @@ def write_truth(folder: Path, truth: Truth) -> Path:
             "n_voxels": np.bincount(truth.labels.ravel(), minlength=n_parcels + 1)[1:],
         }
     )
-    _write_table(folder / bids_name(entities, "dseg", ".tsv"), table)
+    write_table(folder / bids_name(entities, "dseg", ".tsv"), table)
     image = _nifti(truth.labels.astype(np.int16), truth.affine)
     return write_atomically(folder / bids_name(entities, "dseg", ".nii.gz"), image)
 
@@ -335,11 +335,11 @@ def _write_description(folder: Path, n_subjects: int, n_parcels: int) -> None:
         ],
     }
     readme = _README.format(version=__version__, fmriprep=_FMRIPREP_VERSION, n_parcels=n_parcels)
-    _write_json(folder / "dataset_description.json", description)
+    write_json(folder / "dataset_description.json", description)
     write_atomically(folder / "README.md", readme.encode())
     write_atomically(folder / ".bidsignore", "\n".join([*_BIDSIGNORE, ""]).encode())
     participants = [f"sub-{subject:02d}" for subject in range(1, n_subjects + 1)]
-    _write_table(folder / "participants.tsv", pd.DataFrame({"participant_id": participants}))
+    write_table(folder / "participants.tsv", pd.DataFrame({"participant_id": participants}))
 
 
 def _write_run(folder: Path, entities: dict[str, str], brain: Brain, run: Run, t_r: float) -> None:
@@ -356,12 +356,12 @@ def _write_run(folder: Path, entities: dict[str, str], brain: Brain, run: Run, t
     image = _nifti(np.moveaxis(volumes, 0, -1), brain.affine, t_r=t_r, step=_INTENSITY_STEP)
     write_atomically(func / bids_name(bold, "bold", ".nii.gz"), image)
     timing = {"RepetitionTime": t_r, "StartTime": 0.0, "SliceTimingCorrected": False}
-    _write_json(func / bids_name(bold, "bold", ".json"), {**timing, "SkullStripped": False, "TaskName": "rest"})
+    write_json(func / bids_name(bold, "bold", ".json"), {**timing, "SkullStripped": False, "TaskName": "rest"})
     write_atomically(func / bids_name(mask, "mask", ".nii.gz"), _nifti(run.mask.astype(np.uint8), brain.affine))
-    _write_json(func / bids_name(mask, "mask", ".json"), {"Type": "Brain"})
+    write_json(func / bids_name(mask, "mask", ".json"), {"Type": "Brain"})
     confounds = {**entities, "desc": "confounds"}
-    _write_table(func / bids_name(confounds, "timeseries", ".tsv"), pd.DataFrame(columns))
-    _write_json(func / bids_name(confounds, "timeseries", ".json"), described)
+    write_table(func / bids_name(confounds, "timeseries", ".tsv"), pd.DataFrame(columns), float_format=None)
+    write_json(func / bids_name(confounds, "timeseries", ".json"), described)
 
 
 def _nifti(
@@ -377,11 +377,3 @@ def _nifti(
     if step is not None:
         image.header.set_slope_inter(step, 0)
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").encode())

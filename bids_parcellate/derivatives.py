@@ -119,7 +119,7 @@ def write_json(path: Path, content: BaseModel | Mapping[str, Any]) -> Path:
     return write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def write_table(path: Path, table: pd.DataFrame) -> Path:
+def write_table(path: Path, table: pd.DataFrame, *, float_format: str | None = "%.7g") -> Path:
     """Write a table as BIDS wants it: tabs, a header, ``n/a`` for what is missing.
 
     Parameters
@@ -128,13 +128,15 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
         The file.
     table : DataFrame
         The index is not written.
+    float_format : str or None, default="%.7g"
+        How fractions are written; None keeps every digit.
 
     Returns
     -------
     Path
         The file.
     """
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format=float_format, lineterminator="\n")
     return write_atomically(path, text.encode())
 
 

@@ -15,7 +15,7 @@ BIDS_VERSION = "1.11.1"
 class BIDSObject(BaseModel):
     """A JSON object with BIDS keys; keys that we do not know are kept, as BIDS allows them."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
 
 class ContainerImage(BIDSObject):
