@@ -16,17 +16,20 @@ from bids_parcellate.errors import UsageError
 
 __all__ = [
     "METHODS",
+    "SPATIAL_METHODS",
     "Agglomerative",
     "FeatureClusterer",
     "HierarchicalKMeans",
     "KMeans",
     "Method",
     "ReNA",
+    "make_clusterer",
     "parcellate",
 ]
 
 Method = Literal["ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"]
 METHODS: tuple[Method, ...] = get_args(Method)
+SPATIAL_METHODS: tuple[Method, ...] = ("ward", "complete", "average", "rena")  # their parcels are contiguous
 
 
 def parcellate(
@@ -69,10 +72,42 @@ def parcellate(
     if method in ("ward", "complete", "average"):
         tree = Agglomerative(max(n_parcels), linkage=method, connectivity=adjacency).fit(features)
         return {n: tree.cut(n) for n in n_parcels}
-    return {n: _estimator(method, n, adjacency, random_state).fit(features).labels_ for n in n_parcels}
+    clusterers = {n: make_clusterer(method, n, adjacency=adjacency, random_state=random_state) for n in n_parcels}
+    return {n: clusterer.fit(features).labels_ for n, clusterer in clusterers.items()}
 
 
-def _estimator(method: Method, n_clusters: int, adjacency: sparse.sparray, random_state: int) -> FeatureClusterer:
+def make_clusterer(
+    method: Method,
+    n_clusters: int,
+    *,
+    adjacency: sparse.sparray,
+    random_state: int | np.random.RandomState | None = 0,
+) -> FeatureClusterer:
+    """Make the estimator of a method.
+
+    Parameters
+    ----------
+    method : {"ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"}
+        How voxels are clustered.
+    n_clusters : int
+        Number of parcels.
+    adjacency : sparse array, shape (n_voxels, n_voxels)
+        The voxels that are neighbours; k-means methods do not use it.
+    random_state : int, RandomState or None, default=0
+        Seed of the k-means methods.
+
+    Returns
+    -------
+    FeatureClusterer
+        Not fitted. For ward, complete and average it is an `Agglomerative`, whose tree has other cuts, too.
+
+    Raises
+    ------
+    UsageError
+        If the method is unknown.
+    """
+    if method in ("ward", "complete", "average"):
+        return Agglomerative(n_clusters, linkage=method, connectivity=adjacency)
     if method == "rena":
         return ReNA(n_clusters, connectivity=adjacency)
     if method == "kmeans":

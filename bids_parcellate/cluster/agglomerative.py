@@ -146,9 +146,8 @@ def _grow_tree(
     children = np.empty((n_leaves - 1, 2), dtype=np.int64)
     distances = np.empty(n_leaves - 1)
     n_merges = _merge_all(_initial_state(pairs, heights, n_leaves), sums, _CODES[linkage], children, distances)
-    if linkage == "ward":
-        distances = np.sqrt(2.0 * distances)
-    return children[:n_merges], distances[:n_merges]
+    children, distances = children[:n_merges], distances[:n_merges]  # on a forest there are fewer merges
+    return children, np.sqrt(2.0 * distances) if linkage == "ward" else distances
 
 
 def _distances(columns: FloatArray, pairs: NDArray[np.int32]) -> NDArray[np.float64]:

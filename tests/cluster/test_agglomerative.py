@@ -1,0 +1,98 @@
+"""Against scikit-learn, and against a plain reference on forests."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
+
+from bids_parcellate.cluster import Agglomerative
+from bids_parcellate.graph import connected_pieces
+from tests.cluster.simulation import brain, graph_of, smooth_features
+
+LINKAGES = ("ward", "complete", "average")
+
+
+def sklearn_labels(features, linkage, n_clusters, adjacency):
+    model = AgglomerativeClustering(n_clusters=n_clusters, linkage=linkage, connectivity=adjacency)
+    return model.fit(features.T).labels_
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+class TestAgainstScikitLearn:
+    @given(st.integers(0, 10**6), st.sampled_from([np.float32, np.float64]))
+    @settings(deadline=None, max_examples=6)
+    def test_every_cut_is_the_same_on_a_connected_graph(self, linkage, seed, dtype):
+        mask = brain((5, 5, 4), holes=0.25, seed=seed)
+        features, adjacency = smooth_features(mask, 12, seed=seed, dtype=dtype), graph_of(mask)
+        tree = Agglomerative(2, linkage=linkage, connectivity=adjacency).fit(features)
+        for n_clusters in (1, 2, 5, 20, mask.sum() // 2):
+            expected = sklearn_labels(features, linkage, n_clusters, adjacency)
+            assert adjusted_rand_score(expected, tree.cut(n_clusters)) == 1
+
+    def test_a_larger_mask(self, linkage):
+        mask = brain((15, 14, 12))
+        features, adjacency = smooth_features(mask, 30, dtype=np.float32), graph_of(mask)
+        tree = Agglomerative(2, linkage=linkage, connectivity=adjacency).fit(features)
+        for n_clusters in (10, 100, 500):
+            expected = sklearn_labels(features, linkage, n_clusters, adjacency)
+            assert adjusted_rand_score(expected, tree.cut(n_clusters)) == 1
+
+    def test_heights_are_the_same(self, linkage):
+        mask = brain((6, 7, 5))
+        features, adjacency = smooth_features(mask), graph_of(mask)
+        ours = Agglomerative(2, linkage=linkage, connectivity=adjacency).fit(features)
+        theirs = AgglomerativeClustering(2, linkage=linkage, connectivity=adjacency, compute_distances=True)
+        np.testing.assert_allclose(ours.distances_, theirs.fit(features.T).distances_, rtol=1e-6)
+
+    def test_without_a_graph(self, linkage):
+        features = np.random.default_rng(0).normal(size=(6, 40))
+        ours = Agglomerative(5, linkage=linkage).fit(features).labels_
+        theirs = AgglomerativeClustering(5, linkage=linkage).fit(features.T).labels_
+        assert adjusted_rand_score(theirs, ours) == 1
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_cuts_are_nested(linkage):
+    mask = brain()
+    tree = Agglomerative(2, linkage=linkage, connectivity=graph_of(mask)).fit(smooth_features(mask))
+    finest = tree.cut(100)
+    for n_clusters in (50, 10, 1):
+        pairs = set(zip(finest, tree.cut(n_clusters), strict=True))
+        assert len(pairs) == 100
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_a_forest_is_the_trees_of_its_pieces(linkage):
+    """scikit-learn joins the pieces of a graph in silence, so that one label can lie in two of them."""
+    mask = brain((9, 6, 5), holes=0, pieces=3)
+    features, adjacency = smooth_features(mask), graph_of(mask)
+    n_pieces, piece = connected_pieces(adjacency)
+    tree = Agglomerative(n_pieces, linkage=linkage, connectivity=adjacency).fit(features)
+    assert tree.n_connected_components_ == n_pieces
+    assert adjusted_rand_score(piece, tree.cut(n_pieces)) == 1
+    labels = tree.cut(25)
+    for number in range(n_pieces):
+        inside = piece == number
+        budget = len(np.unique(labels[inside]))
+        rows = np.flatnonzero(inside)
+        expected = sklearn_labels(features[:, inside], linkage, budget, adjacency[rows][:, rows])
+        assert adjusted_rand_score(expected, labels[inside]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the number of connected components:UserWarning")
+def test_scikit_learn_s_own_labels_cross_the_pieces():
+    mask = brain((9, 6, 5), holes=0, pieces=3)
+    features, adjacency = smooth_features(mask), graph_of(mask)
+    _, piece = connected_pieces(adjacency)
+    labels = sklearn_labels(features, "ward", 2, adjacency)
+    assert max(len(np.unique(piece[labels == label])) for label in range(2)) > 1
+
+
+def test_ties_are_broken_in_the_same_way_each_time():
+    mask = np.ones((8, 8, 1), dtype=bool)
+    features = np.zeros((3, 64))
+    first, second = (Agglomerative(9, connectivity=graph_of(mask)).fit(features).labels_ for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len(np.unique(first)) == 9

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans as SklearnKMeans
+
+from bids_parcellate.cluster import HierarchicalKMeans, KMeans
+from bids_parcellate.cluster.hierarchical_kmeans import share_out
+from tests.cluster.simulation import brain, smooth_features, voronoi
+
+
+def inertia(features, labels):
+    return sum(((features[:, labels == n].T - features[:, labels == n].mean(axis=1)) ** 2).sum() for n in set(labels))
+
+
+def test_inertia_is_as_low_as_scikit_learn_s():
+    features, _ = voronoi(brain((12, 12, 8)), 30, noise=1.0)
+    ours = inertia(features, KMeans(30).fit(features).labels_)
+    theirs = SklearnKMeans(30, n_init=3, random_state=1).fit(features.T).inertia_
+    assert ours < 1.03 * theirs
+
+
+def test_the_seed_decides():
+    features = smooth_features(brain())
+    labels = [KMeans(20, random_state=seed).fit(features).labels_ for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    assert (labels[0] != labels[2]).any()
+
+
+def test_two_levels_cost_little_inertia():
+    features = smooth_features(brain((12, 12, 8)))
+    assert inertia(features, HierarchicalKMeans(60).fit(features).labels_) < 1.3 * inertia(
+        features, KMeans(60).fit(features).labels_
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=12), st.data())
+@settings(deadline=None, max_examples=100)
+def test_shares_are_within_bounds_and_add_up(pairs, data):
+    limits = np.array([limit for limit, _ in pairs])
+    sizes = limits + [more for _, more in pairs]
+    n_shares = data.draw(st.integers(len(pairs), int(limits.sum())))
+    shares = share_out(n_shares, sizes, limits)
+    assert shares.sum() == n_shares
+    assert (shares >= 1).all()
+    assert (shares <= limits).all()
+
+
+def test_shares_are_proportional():
+    assert list(share_out(10, np.array([50, 30, 20]), np.array([50, 30, 20]))) == [5, 3, 2]
+
+
+@pytest.mark.parametrize("estimator", [KMeans(3), HierarchicalKMeans(3)])
+def test_values_that_are_not_finite_are_refused(estimator):
+    features = smooth_features(brain())
+    features[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.fit(features)
