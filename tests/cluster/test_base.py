@@ -76,7 +76,7 @@ class TestEveryMethod:
 
     def test_more_parcels_than_voxels_are_refused(self, method):
         mask = brain((3, 3, 3), holes=0)
-        with pytest.raises(UsageError, match="28.*27"):
+        with pytest.raises(UsageError, match=r"28.*27"):
             parcellate(smooth_features(mask), method, [28], adjacency=graph_of(mask))
 
     def test_single_precision_gives_nearly_the_same(self, method):
