@@ -186,6 +186,7 @@ def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset
 _README = """\
 # Outputs of bids-parcellate
 
+- `group.html`: the report; open it first
 - `tpl-*/anat/*_dseg.nii.gz` with `.tsv` and `.json`: the group parcellations
 - `tpl-*/anat/*_desc-group_mask.nii.gz`: the voxels that were parcellated
 - `sub-*/**/*_timeseries.tsv`: mean denoised signal of each parcel, one row a kept volume

@@ -187,9 +187,7 @@ def run(config: Config, command_line: Sequence[str]) -> int:
             if parcellations:
                 _extract(job, executor, reduced, parcellations, failures)
         if config.analysis_level == "group":
-            derivatives.write_records(job.names, _records(job, reduced, failures))
-            text = methods_text(config, job.strategy, [each.run for each in reduced])
-            write_atomically(job.names.root / "logs" / "CITATION.md", text.encode())
+            _document(job, reduced, parcellations, failures, command_line)
         _summarise(job, reduced, parcellations, failures)
     return failures.n_crashes
 
@@ -446,6 +444,27 @@ def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[P
     derivatives.write_outliers(names, task.run, confounds)
     for parcellation, each in zip(parcellations, signals, strict=True):
         derivatives.write_signals(names, task.run, confounds, parcellation, each, task.config)
+
+
+def _document(
+    job: Job,
+    reduced: Sequence[Reduced],
+    parcellations: Sequence[Parcellation],
+    failures: Failures,
+    command_line: Sequence[str],
+) -> None:
+    """Write what was used and what was not, the methods, and the report."""
+    # Workers import this module; they need not load what draws pictures.
+    from bids_parcellate.report import GroupResult, read_background, write_group_report  # noqa: PLC0415
+
+    records = _records(job, reduced, failures)
+    derivatives.write_records(job.names, records)
+    methods = methods_text(job.config, job.strategy, [each.run for each in reduced])
+    write_atomically(job.names.root / "logs" / "CITATION.md", methods.encode())
+    background = read_background(reduced[0].run, job.grid)
+    warnings = job.selection.warnings
+    result = GroupResult(job.config, parcellations, records, methods, command_line, warnings, background)
+    logger.info("Wrote %s.", write_group_report(job.names, result))
 
 
 def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[RunRecord]:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import bidsschematools
 import nibabel as nib
@@ -28,11 +30,11 @@ def run_job(dataset, output, *options, level="group"):
 
 
 def digests(folder):
-    """Digest each output; what a job says of itself (logs) and its work folder are not outputs."""
+    """Digest each output; what a job says of itself (logs, the command in the report) and its work folder are not."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".work" not in path.parts and path.suffix not in (".log", ".toml")
+        if path.is_file() and ".work" not in path.parts and path.suffix not in (".html", ".log", ".toml")
     }
 
 
@@ -112,6 +114,28 @@ class TestSimulation:
         for words in ("3 runs of 2 participants", "fMRIPrep", "six head motion parameters", "Ward (1963)", "10 and 30"):
             assert words.replace("(", "").replace(")", "") in text.replace("(", "").replace(")", "")
         assert "Butterworth" not in text
+
+    def test_the_report_shows_the_job_and_links_to_what_is_there(self, outputs):
+        text = (outputs / "group.html").read_text()
+        assert "10 parcels" in text
+        assert "30 parcels" in text
+        assert "There are no warnings." in text
+        links = {unquote(link) for link in re.findall(r'href="([^"#:]+)"', text)}
+        assert len(links) == 8
+        assert all((outputs / link).is_file() for link in links)
+
+    def test_the_report_differs_in_nothing_but_the_command(self, study, outputs, tmp_path):
+        def report(folder, *options):
+            shutil.copytree(outputs / ".work", folder / ".work", dirs_exist_ok=True)
+            assert run_job(study[0], folder, *options) == 0
+            return (folder / "group.html").read_text()
+
+        here, there = tmp_path / "here", tmp_path / "there"
+        first = report(here)
+        assert report(here) == first
+        expected = first.replace(str(here), str(there)).replace("nprocs = 1", "nprocs = 2")
+        expected = expected.replace("--n-parcels 10 30", "--n-parcels 10 30 --nprocs 2")
+        assert report(there, "--nprocs", "2") == expected
 
     def test_two_processes_give_the_same_bytes(self, study, outputs, tmp_path):
         assert run_job(study[0], tmp_path, "--nprocs", "2") == 0
