@@ -4,8 +4,8 @@
 
 DATASET holds runs of one participant, such as ``haxby2001_1slice`` of the test data (12 runs, one slice). Odd and even
 runs are the two halves: parcels are fitted on one and scored on the other, both ways. Prints a Markdown table: mean
-share of the variance of held-out voxels that parcels explain, adjusted Rand index between the two fits, and the share of
-voxels in the largest parcel (a giant parcel agrees with itself, and explains nothing).
+share of the variance of held-out voxels that parcels explain, adjusted Rand index between the two fits, and the share
+of voxels in the largest parcel (a giant parcel agrees with itself, and explains nothing).
 """
 
 import argparse
