@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import ndimage
+from scipy import ndimage, sparse
 from sklearn.feature_extraction.image import grid_to_graph
 
 from bids_parcellate.graph import connected_pieces, edges, scattered_labels, voxel_adjacency
@@ -47,3 +47,16 @@ def test_edges_are_listed_once():
 def test_scattered_labels(labels, scattered):
     adjacency = voxel_adjacency(np.ones((4, 1, 1), dtype=bool))
     np.testing.assert_array_equal(scattered_labels(np.array(labels), adjacency), scattered)
+
+
+def test_a_slice_and_a_volume_of_one_slice_are_the_same():
+    mask = np.random.default_rng(0).random((6, 5)) > 0.3
+    flat, thin = voxel_adjacency(mask[:, :, None]), voxel_adjacency(mask[None])
+    np.testing.assert_array_equal(flat.toarray(), thin.toarray())
+    assert flat.shape == (mask.sum(), mask.sum())
+
+
+def test_an_edge_may_be_given_in_either_direction():
+    adjacency = np.zeros((3, 3))
+    adjacency[0, 2] = adjacency[2, 0] = adjacency[1, 0] = adjacency[1, 1] = 1
+    np.testing.assert_array_equal(edges(sparse.coo_array(adjacency)), [[1, 0], [2, 0]])

@@ -71,7 +71,10 @@ class Agglomerative(FeatureClusterer):
 
     Notes
     -----
-    Memory is ``8 * n_features * n_samples`` bytes for Ward and about 60 bytes an edge. Ties are broken as in
+    Ward computes the heights of all neighbours of a merged cluster anew, so that time grows faster than linearly where
+    one cluster takes up its neighbours one by one, as it does with voxels of very different variances.
+
+    Memory is ``8 * n_features * n_samples`` bytes for Ward and about 64 bytes an edge. Ties are broken as in
     scikit-learn's Ward: the pair whose younger node is the older comes first, then the one whose older
     node is. For complete and average linkage scikit-learn leaves ties to the layout of its heap.
 

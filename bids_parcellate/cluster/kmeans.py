@@ -36,8 +36,9 @@ class KMeans(FeatureClusterer):
 
     Notes
     -----
-    A step costs O(n_features * n_samples * n_clusters). It runs in one thread, because the last bits of scikit-learn's
-    means, and so labels, depend on the number of threads.
+    A step costs O(n_features * n_samples * n_clusters). It runs in one thread: the last bits of scikit-learn's means,
+    and so labels, depend on the number of threads, and k-means++ makes so many small products that threads of BLAS
+    which wait for each other can cost many times what they save.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ def k_means(
         If there are fewer distinct rows than clusters.
     """
     estimator = sklearn_cluster.KMeans(n_clusters, n_init=n_init, random_state=random_state)
-    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="openmp"):
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         # Warns of clusters that are lost to identical rows; what can be done about them is done below.
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
         labels = estimator.fit_predict(rows)

@@ -44,7 +44,8 @@ class ReNA(FeatureClusterer):
 
     Notes
     -----
-    A pass costs O(n_edges * n_samples), and each leaves at most half of the clusters that can still be merged.
+    A pass costs O(n_edges * n_samples), and each leaves at most half of the clusters that can still be merged. The mean
+    of a cluster is that of its features, whereas nilearn averages the means of the clusters that were joined.
 
     References
     ----------

@@ -8,7 +8,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.cluster import Agglomerative
-from bids_parcellate.graph import connected_pieces
+from bids_parcellate.errors import UsageError
+from bids_parcellate.graph import connected_pieces, edges, voxel_adjacency
 from tests.cluster.simulation import brain, graph_of, smooth_features
 
 LINKAGES = ("ward", "complete", "average")
@@ -96,3 +97,75 @@ def test_ties_are_broken_in_the_same_way_each_time():
     first, second = (Agglomerative(9, connectivity=graph_of(mask)).fit(features).labels_ for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert len(np.unique(first)) == 9
+
+
+def plain_tree(features, pairs, linkage):
+    """Merge the pair of the smallest (height, younger node, older node), looked for among all, until none is left."""
+    n_leaves = features.shape[1]
+    members = {leaf: [leaf] for leaf in range(n_leaves)}
+    heights = {(i, j): np.linalg.norm(features[:, i] - features[:, j]) for i, j in pairs.tolist()}
+    children = []
+    while heights:
+        younger, older = min(heights, key=lambda pair: (heights[pair], *pair))
+        merged = n_leaves + len(children)
+        children.append((older, younger))
+        around = {node: {} for node in (younger, older)}
+        for pair in [pair for pair in heights if younger in pair or older in pair]:
+            mine, other = pair if pair[0] in around else pair[::-1]
+            around[mine][other] = heights.pop(pair)
+        for other in (around[younger].keys() | around[older].keys()) - {younger, older}:
+            both = [(around[node][other], len(members[node])) for node in (younger, older) if other in around[node]]
+            if len(both) == 1 or linkage == "complete":
+                heights[merged, other] = max(height for height, _ in both)
+            else:
+                heights[merged, other] = sum(size * height for height, size in both) / sum(size for _, size in both)
+        members[merged] = members.pop(younger) + members.pop(older)
+    return np.array(children)
+
+
+@pytest.mark.parametrize("linkage", ["complete", "average"])
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=15)
+def test_the_tree_is_that_of_a_plain_reference_with_ties_and_islands(linkage, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((5, 4, 3)) > 0.3
+    features = rng.integers(0, 3, size=(2, mask.sum())).astype(float)
+    adjacency = graph_of(mask)
+    tree = Agglomerative(mask.sum(), linkage=linkage, connectivity=adjacency).fit(features)
+    np.testing.assert_array_equal(tree.children_, plain_tree(features, edges(adjacency), linkage))
+
+
+@given(st.integers(0, 10**6), st.sampled_from([np.float32, np.float64, np.int64]))
+@settings(deadline=None, max_examples=15)
+def test_ward_s_tree_is_that_of_scikit_learn_to_the_last_bit(seed, dtype):
+    """Also with ties: the features that are integers have many, and whole regions of duplicate voxels."""
+    mask = brain((6, 5, 5), seed=seed)
+    rng = np.random.default_rng(seed)
+    features = (rng.integers(0, 2, (3, mask.sum())) if dtype == np.int64 else rng.normal(size=(9, mask.sum()))).astype(
+        dtype
+    )
+    ours = Agglomerative(2, connectivity=graph_of(mask)).fit(features)
+    theirs = AgglomerativeClustering(2, connectivity=graph_of(mask), compute_distances=True).fit(features.T)
+    np.testing.assert_array_equal(ours.children_, theirs.children_)
+    np.testing.assert_array_equal(ours.distances_, theirs.distances_)
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_no_graph_edge_at_all(linkage):
+    adjacency = voxel_adjacency(np.eye(4, dtype=bool)[..., None])
+    tree = Agglomerative(4, linkage=linkage, connectivity=adjacency).fit(np.ones((2, 4)))
+    assert len(tree.children_) == len(tree.distances_) == 0
+    np.testing.assert_array_equal(tree.labels_, np.arange(4))
+
+
+def test_cuts_that_do_not_exist_are_refused():
+    adjacency = voxel_adjacency(np.array([1, 1, 0, 1, 1], dtype=bool)[:, None, None])
+    tree = Agglomerative(3, connectivity=adjacency).fit(np.random.default_rng(0).normal(size=(2, 4)))
+    for n_clusters, message in [(1, "smaller than the 2 pieces"), (5, "larger than n_features=4"), (2.0, "integer")]:
+        with pytest.raises(UsageError, match=message):
+            tree.cut(n_clusters)
+
+
+def test_an_unknown_linkage_is_refused():
+    with pytest.raises(UsageError, match="'single' is none of ward, complete, average"):
+        Agglomerative(2, linkage="single").fit(np.ones((2, 4)))

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.regions.hierarchical_kmeans_clustering import HierarchicalKMeans as NilearnHierarchicalKMeans
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from bids_parcellate import config
 from bids_parcellate.cluster import METHODS, Agglomerative, HierarchicalKMeans, KMeans, ReNA, make_clusterer, parcellate
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.graph import connected_pieces, scattered_labels
@@ -145,3 +147,45 @@ def test_hierarchical_kmeans_is_not_capped_by_the_number_of_components():
     theirs = NilearnHierarchicalKMeans(50, random_state=0).fit(features).labels_
     assert len(np.unique(theirs)) <= 20
     assert len(np.unique(HierarchicalKMeans(50).fit(features).labels_)) == 50
+
+
+def test_the_methods_are_those_that_can_be_configured():
+    assert set(METHODS) == set(config.METHODS)
+
+
+@pytest.mark.parametrize("estimator", [Agglomerative(4), ReNA(4)])
+class TestConnectivity:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            sparse.coo_array,
+            lambda upper: (upper + upper.T).toarray(),
+            lambda upper: sparse.csr_matrix(upper + upper.T + sparse.eye_array(upper.shape[0])),
+            lambda upper: sparse.csr_array((np.zeros(upper.nnz), upper.indices, upper.indptr), shape=upper.shape),
+        ],
+        ids=["one triangle", "dense", "diagonal", "explicit zeros"],
+    )
+    def test_every_entry_is_an_edge_however_it_is_given(self, estimator, given):
+        mask = brain()
+        features, adjacency = smooth_features(mask), graph_of(mask)
+        expected = clone(estimator).set_params(connectivity=adjacency).fit(features).labels_
+        upper = sparse.triu(adjacency, format="csr")
+        labels = clone(estimator).set_params(connectivity=given(upper)).fit(features).labels_
+        np.testing.assert_array_equal(labels, expected)
+
+    def test_the_graph_of_another_mask_is_refused(self, estimator):
+        adjacency = graph_of(np.ones((3, 3, 3), dtype=bool))
+        with pytest.raises(UsageError, match=r"\(27, 27\), but X has n_features=26"):
+            clone(estimator).set_params(connectivity=adjacency).fit(np.ones((2, 26)))
+
+
+@pytest.mark.parametrize("n_clusters", [0, -1, 2.0, True, "2"])
+def test_a_number_of_clusters_that_is_none_is_refused(n_clusters):
+    with pytest.raises(UsageError, match=r"n_clusters=.* is not an integer"):
+        KMeans(n_clusters).fit(np.ones((2, 4)))
+
+
+def test_inverse_transform_of_another_number_of_clusters_is_refused():
+    clusterer = KMeans(3).fit(np.random.default_rng(0).normal(size=(4, 9)))
+    with pytest.raises(UsageError, match="2 columns, but there are 3 clusters"):
+        clusterer.inverse_transform(np.ones((4, 2)))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from bids_parcellate.cluster import HierarchicalKMeans, KMeans
-from bids_parcellate.cluster.hierarchical_kmeans import share_out
+from bids_parcellate.cluster.hierarchical_kmeans import count_distinct_rows, share_out
 from tests.cluster.simulation import brain, smooth_features, voronoi
 
 
@@ -56,3 +56,23 @@ def test_values_that_are_not_finite_are_refused(estimator):
     features[0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         estimator.fit(features)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_voxels_that_scikit_learn_cannot_tell_apart_still_make_as_many_parcels():
+    """Its distances lose differences that are small against the largest; copies must stay together all the same."""
+    values = np.append(1e-3 * np.arange(8), 1e6)
+    features = np.repeat([values, values], 2, axis=1).astype(np.float32)
+    assert len(np.unique(SklearnKMeans(9, n_init=1, random_state=0).fit(features.T).labels_)) < 9
+    for estimator in (KMeans(9), HierarchicalKMeans(9)):
+        np.testing.assert_array_equal(estimator.fit(features).labels_, np.repeat(np.arange(9), 2))
+
+
+def test_copies_stay_together_when_empty_clusters_are_filled():
+    features = np.repeat(np.random.default_rng(0).normal(size=(5, 4)), 6, axis=1)
+    for estimator in (KMeans(4), HierarchicalKMeans(4)):
+        np.testing.assert_array_equal(estimator.fit(features).labels_, np.repeat(np.arange(4), 6))
+
+
+def test_zeros_of_both_signs_are_the_same():
+    assert count_distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 2.0]])) == 2
