@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 	@echo "== types"
 	$(BIN)/mypy
 	@echo "== import contracts"
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/.dev
 	@echo "== documentation"

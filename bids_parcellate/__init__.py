@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from bids_parcellate.version import __version__
+
 if TYPE_CHECKING:
     from bids_parcellate.parcellations import Parcellations
 
-__version__ = "0.1.0.dev0"
 __all__ = ["Parcellations", "__version__"]
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from bids_parcellate import __version__
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run
 from bids_parcellate.strategies import ConfoundStrategy
+from bids_parcellate.version import __version__
 
 _METHODS = {
     "ward": "Ward's minimum-variance clustering of neighbouring voxels (Ward 1963; Thirion et al. 2014)",

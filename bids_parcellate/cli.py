@@ -10,10 +10,10 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from bids_parcellate import __version__
 from bids_parcellate.config import Config, build_config, read_toml
 from bids_parcellate.errors import AnalysisLevelError, ParcellateError, UsageError
 from bids_parcellate.log import console
+from bids_parcellate.version import __version__
 
 logger = logging.getLogger(__name__)
 

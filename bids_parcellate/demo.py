@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from bids_parcellate import __version__
 from bids_parcellate.derivatives import write_json, write_table
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
 from bids_parcellate.files import make_folder, write_atomically
@@ -37,6 +36,7 @@ from bids_parcellate.simulation.run import (
     parcel_signals,
     simulate_run,
 )
+from bids_parcellate.version import __version__
 
 SPACE = "MNI152NLin2009cAsym"
 ATLAS = "Demo"

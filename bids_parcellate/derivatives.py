@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel
 
-from bids_parcellate import __version__
 from bids_parcellate.atlas import COLUMNS, Parcellation
 from bids_parcellate.config import Config
 from bids_parcellate.confounds import Confounds
@@ -30,6 +29,7 @@ from bids_parcellate.metadata import (
     TableSidecar,
 )
 from bids_parcellate.naming import OutputNames
+from bids_parcellate.version import __version__
 
 # What the specification does not name yet, so that the validator passes over it.
 # "figures" has no slash on purpose: with one the validator still reports the folder itself.

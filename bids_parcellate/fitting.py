@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from bids_parcellate import __version__
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.graph import connected_pieces, voxel_adjacency
 from bids_parcellate.grids import Grid, resample
@@ -18,6 +17,7 @@ from bids_parcellate.masking import Mask, drop_small_pieces
 from bids_parcellate.reduction import FeatureMode, MergedReduction, Merger, Reduction
 from bids_parcellate.run_signals import Preprocessing
 from bids_parcellate.signals import Labels, parcel_means, parcel_sizes
+from bids_parcellate.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
-from bids_parcellate import __version__
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
 from bids_parcellate.grids import Grid, target_grid
 from bids_parcellate.headers import ImageInfo
@@ -22,6 +21,7 @@ from bids_parcellate.inputs import InputRun, InputTypeError, MissingImageError, 
 from bids_parcellate.mask_strategies import MASK_FUNCTIONS
 from bids_parcellate.masking import Mask, drop_small_pieces, group_mask, read_mask, run_mask
 from bids_parcellate.templates import template_mask
+from bids_parcellate.version import __version__
 
 TEMPLATE_SPACE = "MNI152NLin2009cAsym"
 

@@ -108,6 +108,13 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         Preprocessing.of(self)  # refuses values that are not allowed, before any work
         runs = () if imgs is None else collect_runs(imgs).runs
         self.mask_ = MaskFinder.of(self).find(runs, self.memory or joblib.Memory(None), self.n_jobs)
+        n_elsewhere = sum(not run.grid.matches(self.mask_.grid) for run in runs)
+        if n_elsewhere and self.target_affine is None:
+            warnings.warn(
+                f"{n_elsewhere} of {len(runs)} runs lie on another grid than the mask, and are resampled to it.",
+                UserWarning,
+                stacklevel=2,
+            )
         logger.info("The mask has %d voxels.", self.mask_.n_voxels)
         return self
 

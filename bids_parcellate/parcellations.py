@@ -69,8 +69,10 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         Centre the confounds, so that regressing them out leaves the mean of a signal as it is.
     detrend : bool, default=False
         Remove the linear trend and the mean.
-    low_pass, high_pass : float or None, default=None
-        Cut-off frequencies of the Butterworth filter, in Hz.
+    low_pass : float or None, default=None
+        Frequency above which the Butterworth filter takes away, in Hz.
+    high_pass : float or None, default=None
+        Frequency below which it takes away, in Hz.
     t_r : float or None, default=None
         Repetition time in seconds. Only filters need it.
     target_affine : array-like of shape (3, 3) or (4, 4), or None, default=None

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import escape
 
-from bids_parcellate import __version__
 from bids_parcellate.atlas import Parcellation
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run
@@ -36,6 +35,7 @@ from bids_parcellate.pages import (
     embed,
     render_report,
 )
+from bids_parcellate.version import __version__
 
 # What the numbers of a report depend on, besides Python and this package.
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "nibabel", "pandas", "pybids", "matplotlib")

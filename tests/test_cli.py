@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from bids_parcellate import __version__
 from bids_parcellate.cli import build_parser, config_from_options, main
 from bids_parcellate.config import Config
+from bids_parcellate.version import __version__
 
 POSITIONALS = ["/in", "/out", "group"]
 

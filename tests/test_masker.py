@@ -91,9 +91,11 @@ class TestMasks:
         for mask in (tmp_path / "mask.nii.gz", str(tmp_path / "mask.nii.gz")):
             np.testing.assert_array_equal(Masker(mask).fit().mask_.data, SIMULATION.truth > 0)
 
-    def test_images_on_the_grid_of_the_mask_decide_nothing(self):
-        masker = Masker(SIMULATION.mask_img).fit([IMAGES[0], nib.Nifti1Image(np.ones((3, 3, 3)), np.eye(4))])
-        assert masker.n_elements_ == (SIMULATION.truth > 0).sum()
+    def test_given_ones_decide_the_grid(self):
+        finer = nib.Nifti1Image(np.ones((30, 30, 30)), np.diag([2.0, 2, 2, 1]))
+        with pytest.warns(UserWarning, match="1 of 2 runs lie on another grid than the mask"):
+            masker = Masker(SIMULATION.mask_img).fit([IMAGES[0], finer])
+        np.testing.assert_array_equal(masker.mask_.data, SIMULATION.truth > 0)
 
     @pytest.mark.parametrize("strategy", ["whole-brain-template", "template", "gm-template", "wm-template"])
     def test_of_templates_come_from_templateflow(self, strategy, shared_data, real_images, tmp_path, monkeypatch):

@@ -364,7 +364,7 @@ class TestOutput:
 
     def test_can_be_data_frames_of_polars(self, fitted):
         polars = pytest.importorskip("polars")
-        frame = clone(fitted).set_output(transform="polars").fit_transform(IMAGES[0])
+        frame = clone(fitted).set_output(transform="polars").fit(IMAGES).transform(IMAGES[0])
         assert isinstance(frame, polars.DataFrame)
         assert frame.columns == NAMES
         np.testing.assert_array_equal(frame.to_numpy(), fitted.transform(IMAGES[0]))
