@@ -160,7 +160,10 @@ def read_parcellation(image: Path, table: Path) -> Parcellation:
         if not path.is_file():
             raise MissingInputError(f"There is no {path}.", "Run the group level first.")
     labels, grid = read_volume(image)
-    frame = pd.read_csv(table, sep="\t")
+    try:
+        frame = pd.read_csv(table, sep="\t")
+    except ValueError as error:  # of pandas: empty, or no table
+        raise DataError(f"{table} cannot be read: {error}.", "Run the group level again.") from error
     found = np.unique(labels[labels > 0])
     if "index" not in frame or not np.array_equal(found, frame["index"]):
         raise DataError(f"The labels in {image} are not those in {table}.", "Run the group level again.")

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from bids_parcellate.config import Config, build_config, read_toml
-from bids_parcellate.errors import AnalysisLevelError, ParcellateError, UsageError
+from bids_parcellate.errors import AnalysisLevelError, NothingSelectedError, ParcellateError, UsageError
 from bids_parcellate.log import console
 from bids_parcellate.version import __version__
 
@@ -83,8 +83,9 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
     from bids_parcellate import workflow  # noqa: PLC0415
 
     if options.check:
-        sys.stdout.write(workflow.check(config))
-        return 0
+        text, n_usable = workflow.check(config)
+        sys.stdout.write(text)
+        return 0 if n_usable else NothingSelectedError.exit_code
     n_crashes = workflow.run(config, command_line=["bids-parcellate", *arguments])
     return _INTERNAL_ERROR if n_crashes else 0
 

@@ -290,7 +290,7 @@ class ExecutionConfig(Section):
         metavar="SIZE",
     )
     stop_on_first_crash: bool = option(False, "End the job at the first run that cannot be processed.")
-    random_seed: NonNegativeInt = option(0, "Seed of every random step.", metavar="SEED")
+    random_seed: Annotated[int, Field(ge=0, lt=2**32)] = option(0, "Seed of every random step.", metavar="SEED")
 
 
 class Config(Section):
@@ -404,8 +404,12 @@ def build_config(options: Mapping[str, Any], defaults: Mapping[str, Any] | None 
     """
     merged: dict[str, Any] = dict(defaults or {})
     for key, value in options.items():
-        inherited = merged.get(key)
-        merged[key] = {**inherited, **value} if isinstance(value, Mapping) and isinstance(inherited, Mapping) else value
+        inherited = merged.get(key, {})
+        if isinstance(value, Mapping):
+            # A section that is no table is left as it is, to be refused.
+            merged[key] = {**inherited, **value} if isinstance(inherited, Mapping) else inherited
+        else:
+            merged[key] = value
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

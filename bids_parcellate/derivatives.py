@@ -64,11 +64,13 @@ class RunRecord:
     source : str
         BIDS URI of its image.
     reason : str or None
-        Why it was left out; None if it was used.
+        Why it was left out, or has no signals.
     n_volumes, n_kept : int or None
         Volumes in the image, and those left after censoring; None where they are not known.
     mean_fd : float or None
         Mean framewise displacement of the kept volumes in mm; None where it is not known.
+    used : bool, default=True
+        Whether it was used, rather than left out.
     """
 
     participant: str
@@ -78,6 +80,7 @@ class RunRecord:
     n_volumes: int | None = None
     n_kept: int | None = None
     mean_fd: float | None = None
+    used: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,10 @@ def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset
     write_atomically(names.root / "README.md", _README.encode())
     labels = {f"desc-{names.desc}": f"Denoising: {strategy}.", "desc-group": "Voxels that the runs share."}
     write_json(names.root / "descriptions.json", {"Description": "Meaning of the desc- labels in this dataset."})
-    write_table(
-        names.root / "descriptions.tsv", pd.DataFrame({"desc_id": list(labels), "description": list(labels.values())})
-    )
+    path = names.root / "descriptions.tsv"
+    if path.exists():  # of an earlier job, whose files are still there
+        labels = dict(pd.read_csv(path, sep="\t", dtype=str).itertuples(index=False)) | labels
+    write_table(path, pd.DataFrame(sorted(labels.items()), columns=["desc_id", "description"]))
 
 
 _README = """\
@@ -296,12 +300,11 @@ def write_atlas_description(
     n_participants : int
         How many participants it was fitted on.
     """
-    scales = ", ".join(map(str, config.parcellation.n_parcels))
     description = AtlasDescription(
         Name=config.parcellation.atlas_name,
         License=_license(config, datasets),
         Authors=_authors(config, datasets),
-        Description=f"Group parcellations of {scales} parcels by {config.parcellation.method} clustering.",
+        Description="Group parcellations of functional images; the JSON file of each says how it was made.",
         SampleSize=n_participants,
         LevelType="group",
         DerivedFrom=" ".join(f"bids:{dataset.name}:" for dataset in datasets),
@@ -447,7 +450,7 @@ def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
         {
             "participant_id": f"sub-{record.participant}",
             "run": record.run,
-            "status": "used" if record.reason is None else "left out",
+            "status": "used" if record.used else "left out",
             "n_volumes": record.n_volumes,
             "n_kept": record.n_kept,
             "mean_fd": record.mean_fd,
@@ -456,11 +459,25 @@ def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
             "reason": None if record.reason is None else " ".join(record.reason.split()),
         }
         for record in records
-    ).astype({"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64"})
-    write_table(names.root / "logs" / "runs.tsv", runs)
-    participants = [_participant_row(str(participant), group) for participant, group in runs.groupby("participant_id")]
+    )
+    # Jobs of other participants write at the same time, and jobs of other runs have written before.
+    for participant, group in runs.groupby("participant_id"):
+        path = names.root / "logs" / "runs" / f"{participant}_runs.tsv"
+        earlier = [_read_runs(path)] if path.exists() else []
+        kept = [table[~table["source"].isin(group["source"])] for table in earlier]
+        write_table(path, pd.concat([*kept, group.astype(_RUN_TYPES)]).sort_values("source"))
+    everything = pd.concat([_read_runs(path) for path in sorted((names.root / "logs" / "runs").glob("*_runs.tsv"))])
+    write_table(names.root / "logs" / "runs.tsv", everything.sort_values("source"))
+    participants = [_participant_row(str(name), group) for name, group in everything.groupby("participant_id")]
     write_table(names.root / "participants.tsv", pd.DataFrame(participants))
     write_json(names.root / "participants.json", _PARTICIPANT_COLUMNS)
+
+
+_RUN_TYPES = {"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64", "reason": "object"}
+
+
+def _read_runs(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype=_RUN_TYPES)
 
 
 def _participant_row(participant: str, runs: pd.DataFrame) -> dict[str, Any]:
@@ -481,11 +498,11 @@ _PARTICIPANT_COLUMNS = {
     "Description": "The participants whose runs were selected, and how much of them was used.",
     "participant_id": {"Description": "Participant."},
     "used": {
-        "Description": "Whether a run of the participant entered the parcellation.",
-        "Levels": {"yes": "", "no": ""},
+        "Description": "Whether a run of the participant is used.",
+        "Levels": {"yes": "at least one is", "no": "none is"},
     },
     "n_runs": {"Description": "Number of runs that were selected."},
-    "n_runs_used": {"Description": "Number of runs that entered the parcellation."},
+    "n_runs_used": {"Description": "Number of runs that are used."},
     "n_volumes_kept": {"Description": "Number of volumes in these runs after censoring."},
     "mean_fd": {"Description": "Mean framewise displacement of these volumes.", "Units": "mm"},
     "reason": {"Description": "Why runs were left out."},

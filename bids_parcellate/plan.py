@@ -1,8 +1,10 @@
 """What a job needs of the machine, known before the work starts."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -69,11 +71,11 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     UsageError
         If the memory does not suffice for one run.
     """
-    n_voxels = _count_voxels(runs[0], grid, config)
+    n_voxels = _count_voxels(runs, grid, config)
     n_volumes = max(run.n_volumes for run in runs)
     n_components = config.parcellation.n_components
     # Raw, cleaned and standardized signals of one run, a copy of one of them, and a few volumes.
-    worker = _PROCESS_MEGABYTES + (4 * n_volumes * n_voxels + 8 * int(np.prod(grid.shape))) * _FLOAT32 // _MEGABYTE
+    worker = _PROCESS_MEGABYTES + (4 * n_volumes * n_voxels + 8 * math.prod(grid.shape)) * _FLOAT32 // _MEGABYTE
     # The merged components, a batch that is folded in, their product, and the clustering's copies.
     group = _PROCESS_MEGABYTES + 6 * n_components * n_voxels * _FLOAT32 // _MEGABYTE
     disk = sum(min(n_components, run.n_volumes) for run in runs) * n_voxels * _FLOAT32 // _MEGABYTE + 1
@@ -89,17 +91,26 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     return Needs(n_workers, worker, group, disk)
 
 
-def _count_voxels(run: Run, grid: Grid, config: Config) -> int:
+def _count_voxels(runs: Sequence[Run], grid: Grid, config: Config) -> int:
     """Count the voxels of a run; where its mask must be computed first, every voxel counts."""
-    n_voxels = int(np.prod(grid.shape))
-    if run.mask is None or config.masking.mask != "group":
+    n_voxels = math.prod(grid.shape)
+    if config.masking.mask != "group":
         return n_voxels
-    mask, _ = read_volume(run.mask)
-    return int(n_voxels * np.count_nonzero(mask) / mask.size)
+    for path in filter(None, (run.mask for run in runs)):
+        try:
+            mask, _ = read_volume(path)
+        except ParcellateError:
+            continue  # said when the run is processed
+        return int(n_voxels * np.count_nonzero(mask) / mask.size)
+    return n_voxels
 
 
 def _memory_of_machine() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MEGABYTE
+    """Give the memory that this process may use, in MB: that of the machine, or of its container."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return (memory if text == "max" else min(memory, int(text))) // _MEGABYTE
 
 
 def describe(selection: Selection, unusable: Mapping[Run, ParcellateError], needs: Needs) -> str:

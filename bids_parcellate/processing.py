@@ -35,12 +35,14 @@ from bids_parcellate.reduction import reduce_signals
 from bids_parcellate.signals import coverage, parcel_means, pearson
 from bids_parcellate.store import RunReduction
 from bids_parcellate.strategies import ConfoundStrategy
-from bids_parcellate.templates import template_mask
+from bids_parcellate.templates import template_mask, templateflow_home
 
 logger = logging.getLogger(__name__)
 
 # With fewer degrees of freedom, what is left of a run is mostly what the model could not fit.
 MIN_DEGREES_OF_FREEDOM = 10
+
+_END = 2**16  # bytes at the start and at the end of a file that tell it from others
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
 _FORMAT = 1
@@ -82,17 +84,27 @@ class RunTask:
             "strategy": self.strategy.model_dump(mode="json"),
             "denoising": config.denoising.model_dump(mode="json", exclude={"confounds", "standardize"}),
             "voxel_scaling": _voxel_scaling(config),
-            "mask": config.masking.mask
-            if config.masking.mask in MASK_STRATEGIES
-            else _identity(Path(config.masking.mask)),
+            "mask": self._mask_identity,
             "n_components": config.parcellation.n_components,
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def _mask_identity(self) -> tuple[object, ...]:
+        strategy = self.config.masking.mask
+        if strategy in TEMPLATE_MASKS:
+            return strategy, str(templateflow_home())
+        return (strategy,) if strategy in MASK_STRATEGIES else _identity(Path(strategy))
 
-def _identity(path: Path) -> tuple[str, int, int]:
+
+def _identity(path: Path) -> tuple[str, int, int, str]:
+    """Tell files apart without reading all of them: the last bytes of a gzip file are a checksum of its content."""
     status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns
+    with path.open("rb") as file:
+        ends = file.read(_END)
+        file.seek(max(0, status.st_size - _END))
+        ends += file.read(_END)
+    return path.name, status.st_size, status.st_mtime_ns, hashlib.sha256(ends).hexdigest()
 
 
 def _voxel_scaling(config: Config) -> Standardization:

@@ -77,12 +77,12 @@ class GroupResult:
     @property
     def used(self) -> list[RunRecord]:
         """The runs that were used."""
-        return [record for record in self.records if record.reason is None]
+        return [record for record in self.records if record.used]
 
     @property
     def left_out(self) -> list[RunRecord]:
         """The runs that were not."""
-        return [record for record in self.records if record.reason is not None]
+        return [record for record in self.records if not record.used]
 
 
 def write_group_report(names: OutputNames, result: GroupResult) -> Path:

@@ -17,20 +17,26 @@ from threadpoolctl import threadpool_limits
 from bids_parcellate import cluster, derivatives
 from bids_parcellate.atlas import Parcellation, paint, read_parcellation
 from bids_parcellate.boilerplate import methods_text
-from bids_parcellate.config import MASK_STRATEGIES, Config
+from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.derivatives import RunRecord
-from bids_parcellate.errors import DataError, InputOutputError, NothingSelectedError, ParcellateError
+from bids_parcellate.errors import (
+    DataError,
+    InputOutputError,
+    NothingSelectedError,
+    OutputError,
+    ParcellateError,
+    UsageError,
+)
 from bids_parcellate.executor import open_executor, run_tasks, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.graph import voxel_adjacency
 from bids_parcellate.grids import Grid, grid_with_resolution
-from bids_parcellate.images import require_content
 from bids_parcellate.log import Progress, log_file
-from bids_parcellate.masking import Mask, drop_small_pieces, group_mask
+from bids_parcellate.masking import Mask, drop_small_pieces, group_mask, read_mask
 from bids_parcellate.naming import OutputNames, as_label
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, extract_signals, read_confounds, reduce_run
+from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
 from bids_parcellate.reduction import MergedReduction, Merger, features
 from bids_parcellate.store import ReductionStore
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
@@ -119,18 +125,18 @@ class Failures:
         error : Exception
             What went wrong. Errors that are not our own are our mistakes, and counted.
         """
-        if self.stop_at_first:
-            raise error
+        if self.stop_at_first or isinstance(error, OutputError | InputOutputError):
+            raise error  # a full disk or an unwritable folder is not the run's fault
         if isinstance(error, ParcellateError):
-            logger.warning("%s is left out. %s", task, error)
+            logger.warning("%s cannot be used. %s", task, error)
             self.reasons[task.run] = error.message
         else:
-            logger.error("%s is left out after an unexpected error.", task, exc_info=error)
+            logger.error("%s failed with an unexpected error.", task, exc_info=error)
             self.reasons[task.run] = f"Unexpected {type(error).__name__}: {error}"
             self.n_crashes += 1
 
 
-def check(config: Config) -> str:
+def check(config: Config) -> tuple[str, int]:
     """Say what a job would do, without doing it.
 
     Parameters
@@ -140,17 +146,19 @@ def check(config: Config) -> str:
 
     Returns
     -------
-    str
+    text : str
         The runs that would be used, the others with the reason, and what the job needs.
+    n_usable : int
+        Number of the former.
     """
     job = prepare(config)
     unusable = {}
     for task in job.tasks:
         try:
-            read_confounds(task)
+            build_operator(task, read_confounds(task))
         except ParcellateError as error:
             unusable[task.run] = error
-    return describe(job.selection, unusable, job.needs)
+    return describe(job.selection, unusable, job.needs), len(job.tasks) - len(unusable)
 
 
 def run(config: Config, command_line: Sequence[str]) -> int:
@@ -174,6 +182,7 @@ def run(config: Config, command_line: Sequence[str]) -> int:
         If the job cannot be done.
     """
     job = prepare(config)
+    make_folder(config.work_dir)
     folder = make_folder(job.names.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}")
     write_atomically(folder / "config.toml", config.to_toml().encode())
     failures = Failures(config.execution.stop_on_first_crash)
@@ -186,9 +195,11 @@ def run(config: Config, command_line: Sequence[str]) -> int:
             derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
             if parcellations:
                 _extract(job, executor, reduced, parcellations, failures)
+        records = _records(job, reduced, failures)
+        derivatives.write_records(job.names, records)
         if config.analysis_level == "group":
-            _document(job, reduced, parcellations, failures, command_line)
-        _summarise(job, reduced, parcellations, failures)
+            _document(job, reduced, parcellations, records, command_line)
+        _summarise(job, reduced, parcellations)
     return failures.n_crashes
 
 
@@ -218,7 +229,7 @@ def prepare(config: Config) -> Job:
         scrub=denoising.scrub,
     )
     if config.masking.mask not in MASK_STRATEGIES:
-        require_content(Path(config.masking.mask))
+        read_mask(Path(config.masking.mask))
     selection = select_runs(
         config.bids_dir,
         config.selection,
@@ -235,7 +246,13 @@ def prepare(config: Config) -> Job:
             selection.rejected[0].hint if selection.rejected else "",
         )
     first = selection.runs[0]
+    _refuse_foreign_folders(config, selection)
     _refuse_individual_space(first, selection)
+    if config.masking.mask in TEMPLATE_MASKS and "space" not in first.entities:
+        raise UsageError(
+            f"--mask {config.masking.mask} needs images in a template's space; {first.bold} names no space.",
+            "Choose images with --space, or --mask group.",
+        )
     grid = first.grid
     res = first.entities.get("res")
     if config.masking.target_res:
@@ -246,11 +263,27 @@ def prepare(config: Config) -> Job:
         space=first.entities.get("space", "individual"),
         atlas=config.parcellation.atlas_name,
         method=config.parcellation.method,
-        desc=as_label(Path(denoising.confounds).stem),
+        desc=as_label(Path(denoising.confounds).stem) or "custom",
         res=res,
         cohort=first.entities.get("cohort"),
     )
     return Job(config, strategy, selection, grid, names)
+
+
+def _refuse_foreign_folders(config: Config, selection: Selection) -> None:
+    """Refuse to write into a dataset that is read, or over one that another program made."""
+    for option, folder in (("OUTPUT_DIR", config.output_dir), ("--work-dir", config.work_dir)):
+        for dataset in selection.datasets:
+            if folder.resolve().is_relative_to(dataset.root.resolve()):
+                raise UsageError(
+                    f"{option} {folder} lies in the dataset {dataset.root}, to which nothing is written.",
+                    "Choose a folder outside of it.",
+                )
+    description = config.output_dir / "dataset_description.json"
+    if description.exists() and '"bids-parcellate"' not in description.read_text(encoding="utf-8", errors="replace"):
+        raise OutputError(
+            f"{description} is there, and bids-parcellate did not write it.", "Choose a new or empty OUTPUT_DIR."
+        )
 
 
 _INDIVIDUAL_SPACES = {"boldref", "func", "T1w", "T2w", "anat", "individual"}
@@ -450,15 +483,13 @@ def _document(
     job: Job,
     reduced: Sequence[Reduced],
     parcellations: Sequence[Parcellation],
-    failures: Failures,
+    records: Sequence[RunRecord],
     command_line: Sequence[str],
 ) -> None:
-    """Write what was used and what was not, the methods, and the report."""
+    """Write the methods and the report."""
     # Workers import this module; they need not load what draws pictures.
     from bids_parcellate.report import GroupResult, read_background, write_group_report  # noqa: PLC0415
 
-    records = _records(job, reduced, failures)
-    derivatives.write_records(job.names, records)
     methods = methods_text(job.config, job.strategy, [each.run for each in reduced])
     write_atomically(job.names.root / "logs" / "CITATION.md", methods.encode())
     background = read_background(reduced[0].run, job.grid)
@@ -479,18 +510,19 @@ def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[R
             n_volumes=run.n_volumes,
             n_kept=kept[run].n_kept if run in kept else None,
             mean_fd=kept[run].mean_fd if run in kept else None,
+            used=run in kept,
         )
         for run in job.selection.runs
     ]
     rejected = [
-        RunRecord(participant=each.participant, run=each.label, source=each.uri, reason=each.reason)
+        RunRecord(participant=each.participant, run=each.label, source=each.uri, reason=each.reason, used=False)
         for each in job.selection.rejected
     ]
     return sorted(records + rejected, key=lambda record: record.source)
 
 
-def _summarise(job: Job, reduced: Sequence[Reduced], parcellations: Sequence[Parcellation], failures: Failures) -> None:
-    n_left_out = len(job.selection.rejected) + len(failures.reasons)
+def _summarise(job: Job, reduced: Sequence[Reduced], parcellations: Sequence[Parcellation]) -> None:
+    n_left_out = len(job.selection.rejected) + len(job.selection.runs) - len(reduced)
     logger.info("%d runs were used, %d were left out.", len(reduced), n_left_out)
     if parcellations:
         logger.info(

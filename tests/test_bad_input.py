@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 
 import nibabel as nib
@@ -194,6 +195,73 @@ def test_a_bad_run_ends_the_job_if_asked_to(dataset, output, capsys):
     assert not list(output.glob("tpl-*"))
 
 
+def test_a_bad_run_may_be_the_first(dataset, output):
+    (mask,) = dataset.glob("sub-01/ses-1/func/*brain_mask.nii.gz")
+    mask.write_bytes(mask.read_bytes()[:50])
+    assert run_job(dataset, output) == 0
+    runs = pd.read_csv(output / "logs" / "runs.tsv", sep="\t")
+    assert list(runs["status"]) == ["left out", "used", "used"]
+
+
+def test_outputs_in_a_dataset_that_is_read_are_refused(dataset, tmp_path, capsys):
+    raw = tmp_path / "raw"
+    shutil.move(dataset, raw / "derivatives" / "fmriprep")
+    (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.8.0", "DatasetType": "raw"}')
+    description = raw / "derivatives" / "fmriprep" / "dataset_description.json"
+    before = description.read_bytes()
+    for output in (raw / "derivatives" / "fmriprep", raw / "derivatives" / "fmriprep" / "parcels"):
+        assert run_job(raw, output) == 64
+        assert "to which nothing is written" in capsys.readouterr().err
+    assert run_job(raw, tmp_path / "out", "-w", raw / "derivatives" / "fmriprep" / "work") == 64
+    assert description.read_bytes() == before
+    assert run_job(raw, raw / "derivatives" / "parcels") == 0
+
+
+def test_outputs_of_another_program_are_not_written_over(dataset, output, capsys):
+    output.mkdir()
+    (output / "dataset_description.json").write_text('{"Name": "precious"}')
+    assert run_job(dataset, output) == 73
+    assert "bids-parcellate did not write it" in capsys.readouterr().err
+    assert (output / "dataset_description.json").read_text() == '{"Name": "precious"}'
+
+
+def test_runs_of_the_same_name_and_size_are_told_apart(dataset, pristine, tmp_path):
+    other = shutil.copytree(pristine, tmp_path / "other")
+    for path in other.rglob("*preproc_bold.nii.gz"):
+        rewrite(path, lambda data: data[::-1])
+    for folder in (dataset, other):
+        for path in folder.rglob("*"):
+            os.utime(path, ns=(10**18, 10**18))
+    for folder in (dataset, other):
+        assert run_job(folder, tmp_path / f"out {folder.name}", "-w", tmp_path / "work") == 0
+    assert len(list((tmp_path / "work").rglob("*.npz"))) == 6
+
+
+def test_a_work_folder_that_cannot_be_made(dataset, output, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run_job(dataset, output, "-w", tmp_path / "file") == 73
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_check_says_with_its_exit_code_that_nothing_can_be_used(dataset, output):
+    assert run_job(dataset, output, "--check", "--low-pass", "0.3") == 18
+
+
+def test_a_template_s_mask_needs_a_template_s_space(dataset, output, capsys):
+    for path in list(dataset.rglob("*_space-MNI152NLin2009cAsym*")):
+        path.rename(path.with_name(path.name.replace("_space-MNI152NLin2009cAsym", "")))
+    assert run_job(dataset, output, "--participant-label", "01", "--mask", "gm-template") == 64
+    assert "names no space" in capsys.readouterr().err
+
+
+def test_a_damaged_table_of_the_parcellation(dataset, output, capsys):
+    assert run_job(dataset, output) == 0
+    (table,) = output.glob("tpl-*/anat/*_dseg.tsv")
+    table.write_text("")
+    assert main([str(dataset), str(output), "participant", "--nprocs", "1", "--n-parcels", "6"]) == 65
+    assert table.name in capsys.readouterr().err
+
+
 def test_annex_links_come_with_the_command_that_fetches_them(dataset, output, capsys):
     path = break_annex_link(dataset)
     assert run_job(dataset, output, "--check") == 0
@@ -244,6 +312,7 @@ class TestRequests:
             (("--confounds", "ica_aroma"), 18, "AROMA"),
             (("--mem", "100M"), 64, "MB"),
             (("--low-pass", "0.3"), 18, "Nyquist"),
+            (("--random-seed", str(2**32)), 64, "random_seed"),
             (("--mask", "/no/such/mask.nii.gz"), 66, "/no/such/mask.nii.gz"),
             (("--bids-filter-file", "/no/such/filter.json"), 66, "/no/such/filter.json"),
         ],

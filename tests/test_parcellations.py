@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import tracemalloc
 
 import joblib
@@ -487,6 +488,28 @@ class TestResources:
             make(memory=tmp_path).fit(IMAGES[0])
         assert any(tmp_path.rglob("*.pkl"))
 
+    def test_works_on_several_runs_at_a_time(self):
+        meeting = threading.Barrier(2)
+
+        class SlowToRead:
+            shape, dtype = IMAGES[0].shape, np.dtype(float)
+
+            def __init__(self, data):
+                self.data = data
+
+            def __array__(self, dtype=None, copy=None):
+                meeting.wait(timeout=20)  # for the other run
+                return self.data
+
+        images = [nib.Nifti1Image(SlowToRead(np.array(image.dataobj)), AFFINE) for image in IMAGES[:2]]
+        parcellations = make(n_jobs=2).fit(images)
+        np.testing.assert_array_equal(parcellations.labels_, make().fit(IMAGES[:2]).labels_)
+
+    def test_an_error_in_one_of_several_jobs_names_the_run(self):
+        empty = nib.Nifti1Image(np.ones(IMAGES[0].shape), AFFINE)
+        with pytest.raises(DataError, match="image 3 of 3: the signals are all zero"):
+            make(n_jobs=2).fit([*IMAGES[:2], empty])
+
     def test_writes_nothing_unless_asked(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         make(n_jobs=2).fit_transform(IMAGES)
@@ -500,6 +523,26 @@ class TestResources:
         assert captured.out == ""
         assert "Reducing the image" in captured.err
         assert "Clustering by ward into 8 parcels" in captured.err
+
+
+class TestRealData:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_of_one_slice_with_motion_and_censoring(self, method, shared_data):
+        folder = shared_data / "real" / "haxby2001_1slice" / "sub-01" / "func"
+        images = sorted(folder.glob("*_desc-preproc_bold.nii.gz"))[:4]
+        tables = [pd.read_csv(path, sep="\t") for path in sorted(folder.glob("*_timeseries.tsv"))[:4]]
+        confounds = [table.filter(regex="trans|rot") for table in tables]
+        kept = [(table["framewise_displacement"].fillna(0) < 0.2).to_numpy() for table in tables]
+        parcellations = Parcellations(method, 30, detrend=True, high_pass=0.01, t_r=2.5, standardize="zscore_sample")
+        signals = parcellations.fit_transform(images, confounds=confounds, sample_mask=kept)
+        assert [each.shape for each in signals] == [(mask.sum(), 30) for mask in kept]
+        assert sum(map(len, signals)) < 4 * 121, "something was censored"
+        for each in signals:
+            np.testing.assert_allclose(each.std(axis=0, ddof=1), 1)
+        if method in SPATIAL_METHODS:
+            assert set(n_pieces(np.asarray(parcellations.labels_img_.dataobj))) == {1}
+        held_out = sorted(folder.glob("*_desc-preproc_bold.nii.gz"))[5]
+        assert 0.2 < parcellations.score(held_out) < 0.9
 
 
 class TestBadParameters:

@@ -107,9 +107,9 @@ def result(names):
     config = build_config({"bids_dir": "in", "output_dir": str(names.root), "analysis_level": "group"})
     records = [
         RunRecord("01", "sub-01_run-1", "bids:x:a", None, n_volumes=200, n_kept=100, mean_fd=0.1),
-        RunRecord("01", "sub-01_run-2", "bids:x:b", "It is <b>too</b> short & small.", n_volumes=20),
+        RunRecord("01", "sub-01_run-2", "bids:x:b", "It is <b>too</b> short & small.", n_volumes=20, used=False),
         RunRecord("02", "sub-02", "bids:x:c", None, n_volumes=1200, n_kept=300, mean_fd=0.3),
-        RunRecord("03", NASTY, "bids:x:d", "No mask."),
+        RunRecord("03", NASTY, "bids:x:d", "No mask.", used=False),
     ]
     command = ["bids-parcellate", "in", str(names.root), "group", "--atlas-name", "a b"]
     return GroupResult(
@@ -291,7 +291,7 @@ class TestGroupReport:
     @settings(deadline=None, max_examples=25)
     @given(text=st.text(st.sampled_from("<>&\"'`=/ abc{}%#-\n"), min_size=1))
     def test_no_text_becomes_markup(self, content, page, text):
-        record = RunRecord(text, text, text, text, n_volumes=1)
+        record = RunRecord(text, text, text, text, n_volumes=1, used=False)
         changed = replace(content, title=text, runs=[record], warnings=[text], command=text, configuration=text)
         other = Page(render_report(changed))
         assert {tag for tag, _ in other.elements} == {tag for tag, _ in page.elements}

@@ -167,7 +167,10 @@ class TestSimulation:
         assert run_job(study[0], tmp_path, "--participant-label", "02", level="participant") == 0
         assert digests(tmp_path / "tpl-MNI152NLin2009cAsym") == atlas
         assert table(tmp_path, "sub-02/ses-1/func/*_scale-30_*_timeseries.tsv").shape == (78, 30)
+        participants = pd.read_csv(tmp_path / "participants.tsv", sep="\t")
+        assert list(participants["participant_id"]) == ["sub-01", "sub-02"]
         assert find_problems(tmp_path) == []
+        assert validator_issues(tmp_path) == []
 
     def test_the_saved_configuration_repeats_the_job(self, study, outputs, tmp_path):
         (saved,) = outputs.glob("logs/*/config.toml")
