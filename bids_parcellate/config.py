@@ -81,6 +81,18 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+def _absolute_unless(names: tuple[str, ...]) -> AfterValidator:
+    """Make a path absolute, so that a saved configuration means the same anywhere; names stay as they are."""
+    return AfterValidator(lambda value: value if value in names else str(Path(value).absolute()))
+
+
+def _absolute_datasets(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Make the folders of ``[NAME=]PATH`` absolute."""
+    split = [re.fullmatch(r"(?s)([A-Za-z0-9_.-]+=)?(.*)", value) for value in values]
+    return tuple(f"{match[1] or ''}{Path(match[2]).absolute()}" for match in split if match)
+
+
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
@@ -123,20 +135,20 @@ class SelectionConfig(Section):
         "The 'res-' label of the images, or 'native' for images without. Needed only where the dataset holds several.",
         metavar="LABEL",
     )
-    bids_filter_file: Path | None = option(
+    bids_filter_file: AbsolutePath | None = option(
         None,
         "JSON file of further pybids filters, as fMRIPrep takes it: {'bold': {'run': 1, 'acquisition': null}}; "
         "null means that the entity is absent, '*' that it may be anything.",
         metavar="FILE",
     )
-    derivatives: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = option(
+    derivatives: Annotated[Labels, AfterValidator(_absolute_datasets)] = option(
         (),
         "Derivative datasets to read in place of those below BIDS_DIR, or beside a BIDS_DIR that is itself one: a "
         "folder, or NAME=folder to name it in BIDS URIs.",
         flags=("-d", "--derivatives"),
         metavar="[NAME=]PATH",
     )
-    bids_database_dir: Path | None = option(
+    bids_database_dir: AbsolutePath | None = option(
         None,
         "Folder of a pybids database to make or to use again. It is made anew when the dataset has changed.",
         metavar="DIR",
@@ -149,7 +161,7 @@ class SelectionConfig(Section):
 class MaskingConfig(Section):
     """Which voxels are used."""
 
-    mask: str = option(
+    mask: Annotated[str, _absolute_unless(MASK_STRATEGIES)] = option(
         "group",
         "Where the mask comes from: the runs' own brain masks ('group'), a strategy "
         "(epi, background, whole-brain-template, gm-template, wm-template), or an image.",
@@ -178,7 +190,7 @@ Threshold = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 class DenoisingConfig(Section):
     """What is removed from the images before anything is computed."""
 
-    confounds: str = option(
+    confounds: Annotated[str, _absolute_unless(CONFOUND_PRESETS)] = option(
         "simple",
         f"Confound strategy: one of {', '.join(CONFOUND_PRESETS)}, or a TOML or JSON file that describes one.",
         metavar="PRESET|FILE",
@@ -273,7 +285,7 @@ def _memory_in_megabytes(value: object) -> object:
 class ExecutionConfig(Section):
     """Where and with what the job runs. Of these, only the seed changes a result; threads change its rounding."""
 
-    work_dir: Path | None = option(
+    work_dir: AbsolutePath | None = option(
         None, "Folder for intermediate results; OUTPUT_DIR/.work by default.", flags=("-w", "--work-dir"), metavar="DIR"
     )
     nprocs: PositiveInt | None = option(
@@ -299,12 +311,12 @@ class Config(Section):
     ``Config`` → TOML → ``Config`` is the identity; the file is saved with the outputs.
     """
 
-    bids_dir: Path = option(
+    bids_dir: AbsolutePath = option(
         ...,
         "The dataset: fMRIPrep's output, a raw dataset with 'derivatives/', or a raw dataset with --derivatives.",
         metavar="BIDS_DIR",
     )
-    output_dir: Path = option(..., "The folder that the results are written to.", metavar="OUTPUT_DIR")
+    output_dir: AbsolutePath = option(..., "The folder that the results are written to.", metavar="OUTPUT_DIR")
     analysis_level: Literal["participant", "group"] = option(
         ...,
         "'participant' reduces the runs (and extracts signals once a parcellation exists); 'group' does everything.",

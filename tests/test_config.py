@@ -151,6 +151,24 @@ def test_files_that_cannot_be_read(tmp_path):
         read_toml(broken)
 
 
+def test_relative_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = build_config(
+        {
+            "bids_dir": "in",
+            "output_dir": "out",
+            "analysis_level": "group",
+            "selection": {"derivatives": ["a=x=y/z", "w"]},
+            "masking": {"mask": "mask.nii.gz"},
+            "denoising": {"confounds": "own.toml"},
+        }
+    )
+    assert config.bids_dir == tmp_path / "in"
+    assert config.selection.derivatives == (f"a={tmp_path}/x=y/z", f"{tmp_path}/w")
+    assert (config.masking.mask, config.denoising.confounds) == (f"{tmp_path}/mask.nii.gz", f"{tmp_path}/own.toml")
+    assert build_config(REQUIRED).masking.mask == "group"
+
+
 def test_work_folder_is_in_the_output_folder_unless_given():
     assert build_config(REQUIRED).work_dir == Path("/out/.work")
     assert build_config({**REQUIRED, "execution": {"work_dir": "/scratch"}}).work_dir == Path("/scratch")
