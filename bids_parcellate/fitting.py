@@ -77,7 +77,7 @@ def merge_runs(
     memory: joblib.Memory,
     n_jobs: int,
 ) -> MergedReduction:
-    """Reduce each run, and fold them in one after another, in their order.
+    """Reduce each run, and merge them: one after another in their order or, for "nilearn", all at once.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def merge_runs(
         How their signals are cleaned.
     mode : {"scaled", "nilearn"}
         Which features are wanted. For "scaled" voxels are z-scored, whatever ``preprocessing`` says, and those that do
-        not vary in a run count as missing there.
+        not vary in a run count as missing there. For "nilearn" memory grows with the number of runs, as in nilearn.
     n_components : int
         Largest number of components of a run, and of the result.
     memory : joblib.Memory
@@ -110,7 +110,10 @@ def merge_runs(
     is_scaled = mode == "scaled"
     if is_scaled:
         preprocessing = preprocessing.standardizing("zscore_sample")
-    merger = Merger(mask.n_voxels, n_components, weighting="singular_values" if is_scaled else "unit")
+        merger = Merger(mask.n_voxels, n_components)
+    else:
+        # Where weak components count as much as strong ones, none can be spared on the way: all runs are merged at once.
+        merger = Merger(mask.n_voxels, n_components, weighting="unit", batch_size=len(runs))
     reduce = joblib.delayed(memory.cache(reduce_run, ignore=["run", "mask"]))
     digests = _cache_digests(runs, mask, memory)
     reductions = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(

@@ -99,7 +99,7 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
     features : {"scaled", "nilearn"}, default="scaled"
         What voxels are compared by. "scaled": the components of z-scored signals, scaled by their singular values, so
         that distances between voxels are those of their denoised signals. "nilearn": components of the same variance
-        each, as nilearn has them: noise counts as much as signal.
+        each, as nilearn has them: noise counts as much as signal, and memory grows with the number of runs.
     n_components : int, default=200
         Largest number of components of a run, and of the group.
 

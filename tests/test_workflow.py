@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.image import resample_to_img
 from nilearn.maskers import NiftiLabelsMasker
 from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
@@ -267,6 +268,22 @@ class TestRealData:
         expected = masker.fit_transform(bold)
         signals = table(folder, "sub-feeds/func/*_scale-200_*_timeseries.tsv")
         np.testing.assert_allclose(signals, expected, atol=2e-4)
+
+    def test_a_template_s_mask(self, shared_data, tmp_path, monkeypatch):
+        monkeypatch.setenv("TEMPLATEFLOW_HOME", str(shared_data / "templateflow"))
+        dataset = shared_data / "real" / "twosub_mni4mm"
+        options = ("--confounds", "none", "--mask", "whole-brain-template", "--participant-label", "feeds")
+        assert run_job(dataset, tmp_path, *options) == 0
+        (path,) = tmp_path.glob("tpl-*/anat/*_desc-group_mask.nii.gz")
+        found = nib.load(path)
+        template = shared_data / "templateflow" / "tpl-MNI152NLin2009cAsym"
+        (brain,) = template.glob("*_res-02_desc-brain_mask.nii.gz")
+        (bold,) = dataset.glob("sub-feeds/func/*_desc-preproc_bold.nii.gz")
+        expected = resample_to_img(brain, found, interpolation="linear", copy_header=True, force_resample=True)
+        varies = np.ptp(nib.load(bold).get_fdata(), axis=3) > 0
+        expected = (expected.get_fdata() > 0.5) & varies
+        both = (found.get_fdata() > 0) & expected
+        assert 2 * both.sum() / ((found.get_fdata() > 0).sum() + expected.sum()) > 0.97
 
     def test_twelve_runs_of_one_slice(self, shared_data, tmp_path):
         strategy = tmp_path / "motion.toml"
