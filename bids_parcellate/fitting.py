@@ -112,7 +112,7 @@ def merge_runs(
         preprocessing = preprocessing.standardizing("zscore_sample")
         merger = Merger(mask.n_voxels, n_components)
     else:
-        # Where weak components count as much as strong ones, none can be spared on the way: all runs are merged at once.
+        # Where weak components count as much as strong ones, none can be spared on the way.
         merger = Merger(mask.n_voxels, n_components, weighting="unit", batch_size=len(runs))
     reduce = joblib.delayed(memory.cache(reduce_run, ignore=["run", "mask"]))
     digests = _cache_digests(runs, mask, memory)

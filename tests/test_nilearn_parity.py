@@ -299,7 +299,7 @@ class TestSignals:
 
 
 class TestComponents:
-    @pytest.mark.parametrize("n_runs", [1, 3])
+    @pytest.mark.parametrize("n_runs", [1, 6])
     @pytest.mark.parametrize(
         "parameters",
         [{}, {"smoothing_fwhm": None, "detrend": True}, {"standardize": "zscore_sample"}, {"standardize": "psc"}],

@@ -227,6 +227,15 @@ class TestFeatures:
         assert parcellations.components_.shape == (7, 832)
         np.testing.assert_allclose(parcellations.components_ @ parcellations.components_.T, np.eye(7), atol=1e-5)
 
+    def test_of_nilearn_do_not_depend_on_the_order_of_runs(self):
+        simulation = simulate(6, noise=2.5)
+        fits = [
+            make(mask=simulation.mask_img, features="nilearn", n_components=15).fit(images)
+            for images in (simulation.images, simulation.images[::-1])
+        ]
+        np.testing.assert_allclose(fits[0].variance_, fits[1].variance_, rtol=1e-6)
+        np.testing.assert_array_equal(fits[0].labels_, fits[1].labels_)
+
     def test_scaled_do_not_depend_on_the_units_of_voxels(self, fitted):
         gain = RNG.uniform(0.5, 20, (*SIMULATION.truth.shape, 1))
         scaled = make().fit([nib.Nifti1Image(gain * image.get_fdata(), AFFINE) for image in IMAGES])
