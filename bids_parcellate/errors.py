@@ -78,3 +78,7 @@ class InputOutputError(ParcellateError):
     """Reading or writing failed half-way: disk full, file vanished, network disk gone."""
 
     exit_code = 74
+
+
+class WriteError(InputOutputError):
+    """Writing failed half-way, most often because the disk is full. It ends the job: no run is to blame."""

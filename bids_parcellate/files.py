@@ -5,7 +5,7 @@ import os
 import uuid
 from pathlib import Path
 
-from bids_parcellate.errors import InputOutputError, OutputError, ParcellateError
+from bids_parcellate.errors import OutputError, ParcellateError, WriteError
 
 _CANNOT_CREATE = {
     errno.EACCES,
@@ -23,7 +23,7 @@ def _as_output_error(error: OSError, path: Path) -> ParcellateError:
     if error.errno in _CANNOT_CREATE:
         return OutputError(f"{path} cannot be written: {reason}.", "Choose a folder that you may write to.")
     hint = "Free some space and start again; what is done is kept." if error.errno == errno.ENOSPC else "Start again."
-    return InputOutputError(f"writing {path} failed: {reason}.", hint)
+    return WriteError(f"writing {path} failed: {reason}.", hint)
 
 
 def make_folder(folder: Path) -> Path:
@@ -70,7 +70,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
     ------
     OutputError
         If the file cannot be created.
-    InputOutputError
+    WriteError
         If writing fails half-way, as on a full disk. An earlier file of that name is then unchanged.
     """
     temporary = make_folder(path.parent) / f".{uuid.uuid4().hex}.tmp"

@@ -27,6 +27,7 @@ from bids_parcellate.errors import (
     OutputError,
     ParcellateError,
     UsageError,
+    WriteError,
 )
 from bids_parcellate.executor import open_executor, run_tasks, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
@@ -125,7 +126,7 @@ class Failures:
         error : Exception
             What went wrong. Errors that are not our own are our mistakes, and counted.
         """
-        if self.stop_at_first or isinstance(error, OutputError | InputOutputError):
+        if self.stop_at_first or isinstance(error, OutputError | WriteError):
             raise error  # a full disk or an unwritable folder is not the run's fault
         if isinstance(error, ParcellateError):
             logger.warning("%s cannot be used. %s", task, error)

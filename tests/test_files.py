@@ -1,9 +1,11 @@
 import os
+import resource
+import signal
 import stat
 
 import pytest
 
-from bids_parcellate.errors import OutputError
+from bids_parcellate.errors import OutputError, WriteError
 from bids_parcellate.files import make_folder, write_atomically
 
 
@@ -40,3 +42,17 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"Not a directory|File exists"):
         make_folder(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_is_said_and_the_earlier_file_stays(tmp_path):
+    path = write_atomically(tmp_path / "file", b"earlier")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(WriteError, match="file failed: File too large"):
+            write_atomically(path, bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"earlier"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
