@@ -33,10 +33,22 @@ _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are ours, so that they get our exit codes."""
 
     def error(self, message: str) -> NoReturn:
+        """Refuse the arguments.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong with them.
+
+        Raises
+        ------
+        UsageError
+            Always.
+        """
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help.")
 
 
@@ -124,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     argparse.ArgumentParser
         Options that were not given are absent from what it returns.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="bids-parcellate",
         usage="%(prog)s BIDS_DIR OUTPUT_DIR {participant,group} [options]",
         description=DESCRIPTION,

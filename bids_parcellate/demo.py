@@ -4,14 +4,13 @@
 study; ``OUT/truth``, the parcels that the signals were made from; and ``OUT/bids-parcellate``, the results.
 """
 
-import argparse
 import gzip
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
+from bids_parcellate.cli import Parser
+from bids_parcellate.cli import main as bids_parcellate
 from bids_parcellate.derivatives import write_json, write_table
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
 from bids_parcellate.files import make_folder, write_atomically
@@ -239,13 +240,8 @@ def compare(parcellation: Path, truth: Path) -> Agreement:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help.")
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bids-parcellate-demo", description=__doc__.split("\n", maxsplit=1)[0])
+def _build_parser() -> Parser:
+    parser = Parser(prog="bids-parcellate-demo", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write to: new, empty, or an earlier demo's")
     parser.add_argument("--n-parcels", metavar="K", type=int, default=60, help="parcels to simulate and to find (60)")
     parser.add_argument("--random-seed", metavar="SEED", type=int, default=0, help="seed of the simulation (0)")
@@ -254,7 +250,6 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _run(out: Path, n_parcels: int, seed: int) -> int:
-    from bids_parcellate.cli import main as bids_parcellate  # noqa: PLC0415 - the command, where it is called
 
     _make_room(out)
     dataset, results = out / "fmriprep", out / "bids-parcellate"
