@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pickle
 import re
 import shutil
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from bids_parcellate.config import SelectionConfig
 from bids_parcellate.dataset import Dataset, Selection, select_runs
-from bids_parcellate.dataset.filters import parse_filters
+from bids_parcellate.dataset.filters import QUERIES, parse_filters
 from bids_parcellate.dataset.index import open_index
 from bids_parcellate.dataset.sidecars import Sidecars, parse_entities
 from bids_parcellate.errors import (
@@ -392,6 +393,120 @@ def test_pybids_is_shown_only_what_can_answer(labelled: Path) -> None:
         "mask.nii.gz": 16,  # in the template's space and in the run's own
         "timeseries.tsv": 8,
     }
+
+
+LONG_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "run": "run", "space": "space", "desc": "desc"}
+PLAIN_LABELS = {None: Query.NONE, "*": Query.ANY}
+file_names = st.builds(
+    lambda sub, entities, kind: bids_name({"sub": sub} | entities | kind[0], *kind[1:]),
+    st.sampled_from(["01", "02", "1"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "ses": st.just("a"),
+            "acq": st.sampled_from(["x", "boldMask"]),
+            "run": st.sampled_from(["1", "01", "2"]),
+            "echo": st.just("1"),
+            "space": st.sampled_from([MNI, "MNIInfant+1"]),
+        },
+    ),
+    st.sampled_from(
+        [
+            ({"desc": "preproc"}, "bold", ".nii.gz"), ({}, "bold", ".nii"), ({"desc": "preproc"}, "bold", ".json"),
+            ({"desc": "preproc"}, "boldref", ".nii.gz"), ({"den": "91k"}, "bold", ".dtseries.nii"),
+            ({"desc": "brain"}, "mask", ".nii.gz"), ({"desc": "brain"}, "mask", ".nii"), ({}, "mask", ".nii.gz"),
+            ({"desc": "confounds"}, "timeseries", ".tsv"), ({"desc": "confounds"}, "regressors", ".tsv"),
+            ({"desc": "confounds"}, "timeseries", ".json"), ({}, "timeseries", ".tsv"),
+        ]
+    ),
+)  # fmt: skip
+filters_of_runs = st.fixed_dictionaries(
+    {},
+    optional={
+        "sub": st.sampled_from([("01",), ("1", "02")]),
+        "ses": st.sampled_from([("a",), (None,), ("*",)]),
+        "acq": st.sampled_from([("x",), (None, "x")]),
+        "run": st.sampled_from([("1",), ("01", "2"), (None,)]),
+        "space": st.sampled_from([(MNI,), ("MNIInfant+1", None)]),
+    },
+)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    st.sets(st.tuples(st.sampled_from(["func", "anat", "figures"]), file_names), min_size=10, max_size=30),
+    st.sampled_from(sorted(QUERIES)),
+    filters_of_runs,
+)
+def test_any_query_finds_what_plain_pybids_finds(
+    tmp_path_factory: pytest.TempPathFactory, files: set, name: str, filters: dict
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    trees.write_description(root)
+    for place, file in files:
+        # Where names and folders disagree, or in folders that BIDS does not know, pybids' patterns look at the folders.
+        sub, *rest = file.split("_")
+        path = root / sub / ("ses-a" if "ses-a" in rest else "") / place / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    query = {**QUERIES[name], **filters}
+    plain_query = {
+        LONG_NAMES.get(key, key): [PLAIN_LABELS.get(label, label) for label in labels] for key, labels in query.items()
+    }
+    layout = plain_layout(root)
+    expected = set(layout.get(return_type="filename", invalid_filters="allow", **plain_query))
+    layout.connection_manager.engine.dispose()
+    for database in (None, root.with_name(f"{root.name}-database")):
+        with open_index(Dataset("x", root), database_dir=database) as index:
+            assert set(map(str, index.find(query))) == expected
+
+
+class TestOddTrees:
+    """What lies in datasets beside files with proper names."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return trees.write_fmriprep(tmp_path / "prep", subjects=("01", "02"), sessions=("a",))
+
+    def test_folders_that_are_links(self, root: Path, tmp_path: Path) -> None:
+        plain = names(select(root))
+        for number, folder in enumerate(
+            (root / "sub-01", root / "sub-02" / "ses-a", root / "sub-02" / "ses-a" / "func")
+        ):
+            target = folder.rename(tmp_path / f"elsewhere-{number}")
+            folder.symlink_to(target)
+            assert names(select(root)) == plain == plain_pybids(root)
+            assert all(run.bold.is_relative_to(root) for run in select(root).runs)
+            folder.unlink()
+            target.rename(folder)
+
+    def test_what_only_looks_like_data(self, root: Path) -> None:
+        plain = select(root)
+        func = root / "sub-01" / "ses-a" / "func"
+        image = plain.runs[0].bold
+        (func / image.name.replace("rest", "folder")).mkdir()  # a folder with an image's name
+        shutil.copy(image, func / "task-x_desc-preproc_bold.nii.gz")  # nobody's
+        (func / "work").mkdir()
+        shutil.copy(image, func / "work" / image.name)
+        shutil.copytree(root / "sub-01", root / "sub-01_backup")
+        (root / "sub-03").touch()
+        (root / "sub-04").symlink_to("nowhere")
+        (root / "sub-05").mkdir()
+        (root / "sub-06" / "ses-a").mkdir(parents=True)
+        (root / "sub-06" / "ses-a" / "func").touch()
+        assert select(root) == plain
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_a_folder_that_must_not_be_read(self, root: Path) -> None:
+        folder = root / "sub-02" / "ses-a"
+        folder.chmod(0)
+        try:
+            with pytest.raises(MissingInputError, match=f"{folder} cannot be read") as error:
+                select(root)
+            assert "permissions" in error.value.hint
+            assert len(select(root, participant_label=("01",)).runs) == 1
+        finally:
+            folder.chmod(0o755)
 
 
 class TestFilterFile:

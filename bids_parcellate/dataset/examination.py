@@ -66,13 +66,12 @@ class Examiner:
             return RejectedRun(image.path, image.entities, image.dataset, error.message, error.hint)
 
     def _assemble(self, image: BIDSFile) -> Run:
-        require_content(image.path)
-        mask = self._mask_of(image)
-        confounds = self._confounds_of(image)
-        aroma_tables = _companions(self._aroma_tables, image, _NOT_OF_TABLE) if self._needs_confounds else []
         info = read_info(image.path)
         if info.n_volumes < 2:
             raise DataError(f"{image.path} holds a single volume, no time series.", "Is it the right image?")
+        mask = self._mask_of(image)
+        confounds = self._confounds_of(image)
+        aroma_tables = _companions(self._aroma_tables, image, _NOT_OF_TABLE) if self._needs_confounds else []
         sidecars = self._sidecars.setdefault(image.dataset.root, Sidecars(image.dataset.root))
         t_r = repetition_time(sidecars.metadata(image.path), info.t_r, image.path)
         companions = [file for file in (mask, confounds, *aroma_tables) if file is not None]

@@ -117,7 +117,7 @@ def select_runs(
 def _place(run: Run | RejectedRun | BIDSFile) -> tuple[str, Path]:
     """Sort by the place in the dataset, so that it does not matter where the dataset lies."""
     path = run.path if isinstance(run, BIDSFile) else run.bold
-    return path.relative_to(run.dataset.root).as_posix(), run.dataset.root
+    return str(path).removeprefix(str(run.dataset.root)), run.dataset.root
 
 
 def _refuse_double_requests(selection: SelectionConfig, query: Query) -> None:

@@ -7,14 +7,18 @@ BIDS 1.11.1, "The Inheritance Principle".
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bids_parcellate.dataset.listing import list_folder
 from bids_parcellate.errors import DataError
 from bids_parcellate.images import require_content
 from bids_parcellate.naming import ENTITY_ORDER
+
+_N_LISTINGS = 256  # folders whose sidecars are remembered; runs come sorted
+_RANKS = {key: rank for rank, key in enumerate(ENTITY_ORDER)}
 
 
 def parse_entities(name: str) -> dict[str, str]:
@@ -31,13 +35,12 @@ def parse_entities(name: str) -> dict[str, str]:
         Short names of entities and their labels, in BIDS order; entities that BIDS does not know come last.
     """
     pairs = (part.partition("-") for part in name.partition(".")[0].split("_") if "-" in part)
-    entities: dict[str, str] = {key: label for key, _, label in pairs}
-    known = {key: entities[key] for key in ENTITY_ORDER if key in entities}
-    return known | entities
+    entities = {key: label for key, _, label in pairs}
+    return dict(sorted(entities.items(), key=lambda entity: _RANKS.get(entity[0], len(_RANKS))))
 
 
 class Sidecars:
-    """The sidecars of one dataset, each folder listed once.
+    """The sidecars of one dataset.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class Sidecars:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._listings: dict[Path, Mapping[str, list[Path]]] = {}
+        self._listing = lru_cache(_N_LISTINGS)(_list_sidecars)
 
     def metadata(self, path: Path) -> dict[str, Any]:
         """Collect what the sidecars say of a file; nearer and more specific ones win.
@@ -67,29 +70,22 @@ class Sidecars:
         ParcellateError
             If one of them cannot be read.
         """
-        entities = parse_entities(path.name).items()
-        suffix = _suffix(path)
-        folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(self._root)]
+        entities = parse_entities(path.name)
+        suffix = path.name.partition(".")[0].rpartition("_")[2]
+        depth = len(path.relative_to(self._root).parts)
         metadata: dict[str, Any] = {}
-        for folder in folders:
-            applicable = [
-                sidecar
-                for sidecar in self._listing(folder).get(suffix, ())
-                if parse_entities(sidecar.name).items() <= entities
-            ]
-            for sidecar in sorted(applicable, key=lambda sidecar: (sidecar.name.count("_"), sidecar.name)):
-                metadata |= _read_object(sidecar)
+        for folder in reversed(path.parents[:depth]):
+            for name, needed in self._listing(folder, suffix).items():
+                if needed.items() <= entities.items():
+                    metadata |= _read_object(folder / name)
         return metadata
 
-    def _listing(self, folder: Path) -> Mapping[str, list[Path]]:
-        """List the sidecars in a folder by suffix."""
-        if folder not in self._listings:
-            listing = defaultdict(list)
-            for path in folder.glob("*.json"):
-                if path.name.count(".") == 1:
-                    listing[_suffix(path)].append(path)
-            self._listings[folder] = listing
-        return self._listings[folder]
+
+def _list_sidecars(folder: Path, suffix: str) -> Mapping[str, Mapping[str, str]]:
+    """Give the names of the sidecars for files of a suffix and their entities, the most general ones first."""
+    names = [entry.name for entry in list_folder(folder) if f"_{entry.name}".endswith(f"_{suffix}.json")]
+    names.sort(key=lambda name: (name.count("_"), name))
+    return {name: parse_entities(name) for name in names if name.count(".") == 1}
 
 
 def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path: Path) -> float:
@@ -136,10 +132,6 @@ def _positive_seconds(value: object, path: Path) -> float:
             "Correct the sidecar.",
         )
     return float(value)
-
-
-def _suffix(path: Path) -> str:
-    return path.name.partition(".")[0].rpartition("_")[2]
 
 
 def _sidecar_name(path: Path) -> str:
