@@ -30,6 +30,14 @@ _REFERENCES = {
     "hierarchical_kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
 }
 
+_SHRINKAGE_REFERENCE = (
+    "Ledoit O, Wolf M (2004). A well-conditioned estimator for large-dimensional covariance matrices. Journal of "
+    "Multivariate Analysis 88:365-411."
+)
+_TANGENT_REFERENCE = (
+    "Varoquaux G, Baronnet F, Kleinschmidt A, Fillard P, Thirion B (2010). Detection of brain functional-connectivity "
+    "difference in post-stroke patients using group-level covariance modeling. MICCAI 2010, LNCS 6361:200-208."
+)
 _CENSORING_REFERENCE = (
     "Power JD, Barnes KA, Snyder AZ, Schlaggar BL, Petersen SE (2012). Spurious but systematic correlations in "
     "functional connectivity MRI networks arise from subject motion. NeuroImage 59:2142-2154."
@@ -66,6 +74,7 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
         f"{_count(n_participants, 'participant')}, preprocessed with {preprocessing}.",
         _denoising(config, strategy),
         _parcellation(config),
+        _signals(config),
         "## References",
         "\n".join(f"- {reference}" for reference in _references(config, strategy)),
     ]
@@ -111,8 +120,28 @@ def _parcellation(config: Config) -> str:
     scales = " and ".join(map(str, parcellation.n_parcels))
     return (
         f"Voxels with signal in at least {config.masking.mask_threshold:.0%} of the runs were used. In these, "
-        f"{scaling}. The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}. Parcel "
-        "time series are means over the voxels of a parcel that a run has; connectivity is their Pearson correlation."
+        f"{scaling}. The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}."
+    )
+
+
+_SUMMARIES = {"mean": "means over", "median": "medians over", "eigenvariate": "first eigenvariates (as in SPM) of"}
+
+_CONNECTIVITY = {
+    "pearson": "Pearson correlation",
+    "partial": "partial correlation",
+    "covariance": "covariance",
+    "precision": "inverse covariance",
+    "tangent": "deviation from the group's geometric mean covariance in its tangent space (Varoquaux et al. 2010)",
+}
+
+
+def _signals(config: Config) -> str:
+    signals = config.signals
+    kinds = ", ".join(_CONNECTIVITY[kind] for kind in signals.connectivity)
+    shrunk = " Covariances were shrunk (Ledoit and Wolf 2004)." if set(signals.connectivity) != {"pearson"} else ""
+    return (
+        f"Parcel time series are {_SUMMARIES[signals.summary]} the voxels of a parcel that a run has; parcels of which "
+        f"a run has less than {signals.min_coverage:.0%} have none in it. Connectivity is their {kinds}.{shrunk}"
     )
 
 
@@ -122,4 +151,8 @@ def _references(config: Config, strategy: ConfoundStrategy) -> list[str]:
         references.append(_CENSORING_REFERENCE)
     if config.denoising.low_pass or config.denoising.high_pass:
         references.append(_FILTER_REFERENCE)
+    if set(config.signals.connectivity) != {"pearson"}:
+        references.append(_SHRINKAGE_REFERENCE)
+    if "tangent" in config.signals.connectivity:
+        references.append(_TANGENT_REFERENCE)
     return sorted(references)

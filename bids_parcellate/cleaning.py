@@ -20,7 +20,8 @@ References
    fMRI data. Human Brain Mapping 40:2358-2376. https://doi.org/10.1002/hbm.24528
 """
 
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,11 +38,28 @@ Standardization = Literal["zscore_sample", "zscore", "psc", "none"] | None
 FILTER_ORDER = 5
 
 # Columns (voxels) that are worked on at a time: 200 volumes of them fit into a CPU's cache.
-_BLOCK = 4096
+_BLOCK = 2048
 
 # A deviation below this many units of rounding, relative to what it deviates from, is rounding noise. Storing a number
 # costs at most half a unit; the rest is margin.
 _ROUNDING_UNITS = 4
+
+
+@dataclass(frozen=True)
+class Scores(Generic[Signals]):
+    """Signals with mean 0 and standard deviation 1: ``centre + deviation * values`` are what they were made of.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_volumes, n_voxels)
+        The z-scores. Constant signals are zero.
+    centre, deviation : ndarray of float64, shape (n_voxels,)
+        Mean and standard deviation over time; the deviation of constant signals is 0.
+    """
+
+    values: Signals
+    centre: Floats
+    deviation: Floats
 
 
 def temporal_operator(  # noqa: PLR0913 -- the parameters of nilearn.signal.clean
@@ -177,19 +195,19 @@ def apply_operator(operator: Floats, signals: Signals) -> Signals:
     return cleaned
 
 
-def baseline(
-    signals: NDArray[np.floating],
+def baseline_weights(
+    n_volumes: int,
     *,
     sample_mask: ArrayLike | None = None,
     filtered: bool = False,
     extrapolate: bool = False,
 ) -> Floats:
-    """Average signals over time as they are before cleaning: what percent signal change refers to.
+    """Give the weights of volumes in the temporal mean before cleaning: what percent signal change refers to.
 
     Parameters
     ----------
-    signals : ndarray of shape (n_volumes, n_voxels)
-        Signals that are not cleaned yet.
+    n_volumes : int
+        Number of volumes of the run.
     sample_mask, extrapolate
         As in :func:`temporal_operator`.
     filtered : bool, default=False
@@ -197,12 +215,94 @@ def baseline(
 
     Returns
     -------
-    ndarray of shape (n_voxels,)
-        The temporal mean, float64.
+    ndarray of float64, shape (n_volumes,)
+        ``weights @ signals`` is the mean.
     """
-    kept = _kept_volumes(len(signals), sample_mask)
-    weights = _uncensored(len(signals), kept, filtered=filtered, extrapolate=extrapolate).mean(axis=0)
+    kept = _kept_volumes(n_volumes, sample_mask)
+    return np.asarray(_uncensored(n_volumes, kept, filtered=filtered, extrapolate=extrapolate).mean(axis=0))
+
+
+def baseline(weights: Floats, signals: NDArray[np.floating]) -> Floats:
+    """Average signals over time as they are before cleaning.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_volumes,)
+        What :func:`baseline_weights` returns.
+    signals : ndarray of shape (n_volumes, n_voxels)
+        Signals that are not cleaned yet.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        The temporal mean, in double precision.
+    """
     return np.asarray(np.einsum("t,tv->v", weights, signals, dtype=np.float64))
+
+
+def zscore(signals: Signals, *, mean: Floats | None = None, ddof: int = 1) -> Scores[Signals]:
+    """Scale each signal to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    signals : ndarray of shape (n_volumes, n_voxels), float32 or float64
+        Cleaned signals.
+    mean : ndarray of shape (n_voxels,), optional
+        As in :func:`standardize`.
+    ddof : int, default=1
+        What is subtracted from the number of volumes in the denominator of the variance.
+
+    Returns
+    -------
+    Scores
+        Of the dtype of ``signals``.
+
+    Notes
+    -----
+    A signal is constant if its standard deviation is below 4 units of rounding, in its own dtype, of its mean. What is
+    left of a constant voxel is the rounding of its offset; dividing by its standard deviation would make noise of unit
+    variance of it. In float32 the limit is 5e-7 of the mean, a thousand times below what a scanner can resolve.
+    """
+    centre = signals.mean(axis=0, dtype=np.float64)
+    offset = np.abs(centre) if mean is None else np.maximum(np.abs(mean), np.abs(centre))
+    values = _centred(signals, centre)
+    deviation = np.sqrt(np.einsum("tv,tv->v", values, values, dtype=np.float64) / (len(signals) - ddof))
+    deviation[deviation <= _rounding_noise(offset, signals.dtype)] = 0
+    values *= np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation != 0).astype(signals.dtype)
+    return Scores(values, centre, deviation)
+
+
+def clean_to_scores(
+    operator: Floats, weights: Floats, signals: NDArray[np.float32]
+) -> tuple[Scores[NDArray[np.float32]], Floats]:
+    """Clean signals and z-score them, some voxels at a time, in the memory that they lie in.
+
+    Parameters
+    ----------
+    operator : ndarray of shape (n_kept, n_volumes)
+        What :func:`temporal_operator` returns.
+    weights : ndarray of shape (n_volumes,)
+        What :func:`baseline_weights` returns.
+    signals : ndarray of float32, shape (n_volumes, n_voxels)
+        The signals of one run. They are overwritten.
+
+    Returns
+    -------
+    scores : Scores
+        Of the cleaned signals, of shape (n_kept, n_voxels).
+    before : ndarray of float64, shape (n_voxels,)
+        Their temporal mean before cleaning.
+    """
+    n_voxels = signals.shape[1]
+    before, centre, deviation = (np.empty(n_voxels) for _ in range(3))
+    for start in range(0, n_voxels, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        raw = np.ascontiguousarray(signals[:, block])
+        before[block] = baseline(weights, raw)
+        scores = zscore(apply_operator(operator, raw), mean=before[block])
+        signals[: len(operator), block] = scores.values
+        centre[block], deviation[block] = scores.centre, scores.deviation
+    return Scores(signals[: len(operator)], centre, deviation), before
 
 
 def standardize(signals: Signals, method: Standardization, *, mean: Floats | None = None) -> Signals:
@@ -223,7 +323,7 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
     Returns
     -------
     ndarray of shape (n_volumes, n_voxels), dtype of ``signals``
-        Constant signals become zero.
+        Constant signals become zero (:func:`zscore` says which are).
 
     Raises
     ------
@@ -231,12 +331,6 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
         If the method is none of those above.
     DataError
         If there are fewer than two volumes.
-
-    Notes
-    -----
-    A signal is constant if its standard deviation is below 4 units of rounding, in its own dtype, of its mean. What is
-    left of a constant voxel is the rounding of its offset; dividing by its standard deviation would make noise of unit
-    variance of it. In float32 the limit is 5e-7 of the mean, a thousand times below what a scanner can resolve.
     """
     if method is None or method == "none":
         return signals
@@ -246,11 +340,10 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
         )
     if len(signals) < 2:
         raise DataError(f"{len(signals)} volume is too few to standardize; at least 2 are needed")
-    own_mean = signals.mean(axis=0, dtype=np.float64)
-    before = own_mean if mean is None else np.asarray(mean, dtype=np.float64)
     if method == "psc":
-        return _percent_signal_change(signals, own_mean, before)
-    return _zscores(signals, own_mean, np.maximum(np.abs(before), np.abs(own_mean)), method == "zscore_sample")
+        own_mean = signals.mean(axis=0, dtype=np.float64)
+        return _percent_signal_change(signals, own_mean, own_mean if mean is None else mean)
+    return zscore(signals, mean=mean, ddof=1 if method == "zscore_sample" else 0).values
 
 
 def clean(  # noqa: PLR0913 -- the parameters of nilearn.signal.clean
@@ -299,11 +392,36 @@ def clean(  # noqa: PLR0913 -- the parameters of nilearn.signal.clean
         extrapolate=extrapolate,
     )
     filtered = low_pass is not None or high_pass is not None
-    mean = baseline(signals, sample_mask=sample_mask, filtered=filtered, extrapolate=extrapolate)
-    return _standardize(apply_operator(operator, signals), standardize, mean=mean)
+    weights = baseline_weights(len(signals), sample_mask=sample_mask, filtered=filtered, extrapolate=extrapolate)
+    return _standardize(apply_operator(operator, signals), standardize, mean=baseline(weights, signals))
 
 
 _standardize = standardize  # `clean` has a parameter of that name
+
+
+def kept_volumes(n_volumes: int, sample_mask: ArrayLike | None) -> NDArray[np.bool_]:
+    """Say for each volume whether it is kept.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes of the run.
+    sample_mask : array-like or None
+        As in :func:`temporal_operator`.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_volumes,)
+        All True without a mask.
+
+    Raises
+    ------
+    UsageError, DataError
+        As in :func:`temporal_operator`.
+    """
+    kept = np.zeros(n_volumes, dtype=bool)
+    kept[_kept_volumes(n_volumes, sample_mask)] = True
+    return kept
 
 
 def _kept_volumes(n_volumes: int, sample_mask: ArrayLike | None) -> NDArray[np.intp]:
@@ -413,17 +531,6 @@ def _orthonormal_basis(confounds: Floats, noise: Floats, *, centre: bool) -> Flo
     importance = np.abs(np.diag(r))
     independent = importance > max(confounds.shape) * np.finfo(np.float64).eps * importance[0]
     return np.asarray(q[:, independent])
-
-
-def _zscores(signals: Signals, mean: Floats, offset: Floats, sample: bool) -> Signals:
-    """Centre and divide by the standard deviation; zero where that is rounding noise of ``offset``."""
-    centred = _centred(signals, mean)
-    sum_of_squares = np.einsum("tv,tv->v", centred, centred, dtype=np.float64)
-    deviation = np.sqrt(sum_of_squares / (len(signals) - sample))
-    constant = deviation <= _rounding_noise(offset, signals.dtype)
-    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=~constant)
-    centred *= scale.astype(signals.dtype)
-    return centred
 
 
 def _percent_signal_change(signals: Signals, mean: Floats, before: Floats) -> Signals:

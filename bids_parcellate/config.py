@@ -38,6 +38,7 @@ TEMPLATE_MASKS = ("whole-brain-template", "gm-template", "wm-template")
 MASK_STRATEGIES = ("group", "epi", "background", *TEMPLATE_MASKS)
 
 Method = Literal["ward", "kmeans", "complete", "average", "rena", "hierarchical_kmeans"]
+Connectivity = Literal["pearson", "partial", "covariance", "precision", "tangent"]
 
 
 def option(default: Any, description: str, *, flags: tuple[str, ...] = (), metavar: str | None = None) -> Any:
@@ -271,6 +272,28 @@ class ParcellationConfig(Section):
         return label
 
 
+class SignalsConfig(Section):
+    """What is extracted from the runs."""
+
+    summary: Literal["mean", "median", "eigenvariate"] = option(
+        "mean", "How the voxels of a parcel make its time series: their mean, median or first eigenvariate."
+    )
+    connectivity: Annotated[tuple[Connectivity, ...], BeforeValidator(_as_tuple)] = option(
+        ("pearson",),
+        "What relates parcels: pearson, partial, covariance, precision, tangent. All but pearson use Ledoit-Wolf's "
+        "shrunk covariance; tangent is the deviation from the group's mean, which the group level makes.",
+        metavar="KIND",
+    )
+    min_coverage: Annotated[float, Field(ge=0, le=1)] = option(
+        0.5, "Share of a parcel's voxels that a run must have; parcels with less are n/a in it.", metavar="SHARE"
+    )
+
+    @field_validator("connectivity")
+    @classmethod
+    def _unique(cls, value: tuple[Connectivity, ...]) -> tuple[Connectivity, ...]:
+        return tuple(dict.fromkeys(value))
+
+
 def _memory_in_megabytes(value: object) -> object:
     """Read '8G', '500M' or a plain number of megabytes."""
     if not isinstance(value, str):
@@ -326,6 +349,7 @@ class Config(Section):
     masking: MaskingConfig = Field(default_factory=MaskingConfig)
     denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
     parcellation: ParcellationConfig = Field(default_factory=ParcellationConfig)
+    signals: SignalsConfig = Field(default_factory=SignalsConfig)
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
 
     @property

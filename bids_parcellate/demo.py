@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 from bids_parcellate.cli import Parser
 from bids_parcellate.cli import main as bids_parcellate
-from bids_parcellate.derivatives import write_json, write_table
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.images import read_volume
@@ -38,6 +37,7 @@ from bids_parcellate.simulation.run import (
     simulate_run,
 )
 from bids_parcellate.version import __version__
+from bids_parcellate.writing import write_json, write_table
 
 SPACE = "MNI152NLin2009cAsym"
 ATLAS = "Demo"

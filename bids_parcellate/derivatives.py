@@ -1,19 +1,15 @@
 """The only writer of outputs: BIDS Derivatives, each file whole or not at all."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel
 
 from bids_parcellate.atlas import COLUMNS, Parcellation
 from bids_parcellate.config import Config
-from bids_parcellate.confounds import Confounds
 from bids_parcellate.dataset import Dataset, Run
 from bids_parcellate.files import write_atomically
 from bids_parcellate.grids import Grid
@@ -26,10 +22,10 @@ from bids_parcellate.metadata import (
     ImageSidecar,
     Pipeline,
     SourceDataset,
-    TableSidecar,
 )
 from bids_parcellate.naming import OutputNames
 from bids_parcellate.version import __version__
+from bids_parcellate.writing import write_json, write_table
 
 # What the specification does not name yet, so that the validator passes over it.
 # "figures" has no slash on purpose: with one the validator still reports the folder itself.
@@ -81,66 +77,6 @@ class RunRecord:
     n_kept: int | None = None
     mean_fd: float | None = None
     used: bool = True
-
-
-@dataclass(frozen=True)
-class ParcelSignals:
-    """The signals of one run in one parcellation.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (n_kept, n_parcels)
-        Time series; NaN for parcels without any voxel in the run.
-    correlations : ndarray of float, shape (n_parcels, n_parcels)
-        Pearson correlations.
-    coverage : ndarray of float, shape (n_parcels,)
-        Share of each parcel's voxels that the run has.
-    """
-
-    values: npt.NDArray[np.float64]
-    correlations: npt.NDArray[np.float64]
-    coverage: npt.NDArray[np.float64]
-
-
-def write_json(path: Path, content: BaseModel | Mapping[str, Any]) -> Path:
-    """Write a JSON file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    content : BaseModel or Mapping
-        Fields that are None are left out of a model.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    if isinstance(content, BaseModel):
-        content = content.model_dump(mode="json", exclude_none=True)
-    return write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def write_table(path: Path, table: pd.DataFrame, *, float_format: str | None = "%.7g") -> Path:
-    """Write a table as BIDS wants it: tabs, a header, ``n/a`` for what is missing.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    table : DataFrame
-        The index is not written.
-    float_format : str or None, default="%.7g"
-        How fractions are written; None keeps every digit.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format=float_format, lineterminator="\n")
-    return write_atomically(path, text.encode())
 
 
 def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset], strategy: str) -> None:
@@ -327,113 +263,6 @@ def _authors(config: Config, datasets: Sequence[Dataset]) -> list[str]:
     )
     authors = list(dict.fromkeys(stated)) or ["The authors of the source dataset, which states none"]
     return authors if len(authors) > 1 else [*authors, "bids-parcellate (software)"]
-
-
-def write_outliers(names: OutputNames, run: Run, confounds: Confounds) -> Path:
-    """Write which volumes of a run were censored, and why.
-
-    Parameters
-    ----------
-    names : OutputNames
-        Names of the outputs.
-    run : Run
-        The run.
-    confounds : Confounds
-        Its kept volumes and the reasons against the others.
-
-    Returns
-    -------
-    Path
-        The table: a row for each volume of the image.
-    """
-    columns = {"censored": ~confounds.kept, **confounds.outliers}
-    sidecar = TableSidecar(
-        Description="Volumes that were left out of the parcellation, of the time series and of the correlations.",
-        Sources=[run.uri(path) for path in (run.confounds,) if path] or [run.uri(run.bold)],
-        **{
-            name: {"Description": f"1 where the volume was censored{_OUTLIER_REASONS.get(name, '')}, else 0."}
-            for name in columns
-        },
-    )
-    write_json(names.outliers(run.entities, ".json"), sidecar)
-    return write_table(names.outliers(run.entities, ".tsv"), pd.DataFrame(columns).astype(np.int8))
-
-
-_OUTLIER_REASONS = {
-    "non_steady_state": " because the magnetisation was not in a steady state",
-    "framewise_displacement": " because of its framewise displacement",
-    "std_dvars": " because of its standardised DVARS",
-    "short_segment": " because too few volumes stand between it and censored ones",
-}
-
-
-def write_signals(
-    names: OutputNames,
-    run: Run,
-    confounds: Confounds,
-    parcellation: Parcellation,
-    signals: ParcelSignals,
-    config: Config,
-) -> None:
-    """Write the time series of a run's parcels and their correlations.
-
-    Parameters
-    ----------
-    names : OutputNames
-        Names of the outputs.
-    run : Run
-        The run.
-    confounds : Confounds
-        What was regressed out.
-    parcellation : Parcellation
-        The parcels.
-    signals : ParcelSignals
-        Their signals in this run.
-    config : Config
-        The configuration.
-    """
-    n_parcels = parcellation.n_parcels
-    dseg = names.uri(names.parcellation(n_parcels, ".nii.gz"))
-    series = names.signals(run.entities, n_parcels, ".tsv")
-    inputs = [run.uri(path) for path in (run.bold, run.confounds) if path]
-    write_table(series, pd.DataFrame(signals.values, columns=parcellation.names))
-    write_json(
-        series.with_suffix(".json"),
-        TableSidecar(
-            Description="Mean denoised BOLD signal of each parcel; a row for each volume that was not censored.",
-            Sources=[*inputs, dseg],
-            RepetitionTime=run.t_r,
-            SamplingFrequency=1 / run.t_r,
-            Units={"zscore_sample": "z", "psc": "%", "none": "arbitrary"}[config.denoising.standardize],
-            Strategy=names.desc,
-            ConfoundColumns=list(confounds.names),
-            NumberOfVolumes=confounds.n_volumes,
-            NumberOfVolumesCensored=int((~confounds.kept).sum()),
-            CensoredVolumes=names.uri(names.outliers(run.entities, ".tsv")),
-            **{
-                name: {"Description": f"Mean signal of {name}.", "Coverage": round(float(share), 4)}
-                for name, share in zip(parcellation.names, signals.coverage, strict=True)
-            },
-        ),
-    )
-    matrix = names.connectivity(run.entities, n_parcels, ".tsv")
-    frame = pd.DataFrame(signals.correlations, columns=parcellation.names)
-    frame.insert(0, "Node", parcellation.names)
-    write_table(matrix, frame)
-    write_json(
-        matrix.with_suffix(".json"),
-        TableSidecar(
-            Description="Correlations between the time series of the parcels.",
-            Sources=[names.uri(series)],
-            RelationshipMeasure="Pearson correlation coefficient",
-            Weighted=True,
-            Directed=False,
-            NonNegative=False,
-            ValidDiagonal=False,
-            StorageFormat="Full",
-            NodeFiles=[names.uri(names.parcellation(n_parcels, ".tsv"))],
-        ),
-    )
 
 
 def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:

@@ -59,8 +59,8 @@ class DataError(ParcellateError, ValueError):
     exit_code = 65
 
 
-class MissingInputError(ParcellateError, FileNotFoundError):
-    """A file or folder that was named does not exist or cannot be read."""
+class MissingInputError(ParcellateError, FileNotFoundError, ValueError):
+    """A file or folder that was named does not exist or cannot be read. nilearn raises a ValueError for images."""
 
     exit_code = 66
 

@@ -51,14 +51,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
+def write_atomically(path: Path, content: bytes | memoryview) -> Path:
     """Write a file by way of a temporary one beside it, flushed to disk and renamed.
 
     Parameters
     ----------
     path : Path
         The file; its folder is made where needed.
-    content : bytes
+    content : bytes or memoryview
         All of its content.
 
     Returns

@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import joblib
-import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from bids_parcellate.errors import DataError, UsageError
@@ -14,9 +12,10 @@ from bids_parcellate.graph import connected_pieces, voxel_adjacency
 from bids_parcellate.grids import Grid, resample
 from bids_parcellate.inputs import InputRun
 from bids_parcellate.masking import Mask, drop_small_pieces
-from bids_parcellate.reduction import FeatureMode, MergedReduction, Merger, Reduction
+from bids_parcellate.reduction import FeatureMode, MergedReduction, Merger
+from bids_parcellate.run_reduction import RunReduction
 from bids_parcellate.run_signals import Preprocessing
-from bids_parcellate.signals import Labels, parcel_means, parcel_sizes
+from bids_parcellate.signals import Labels, parcel_sizes
 from bids_parcellate.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -113,40 +112,38 @@ def merge_runs(
         merger = Merger(mask.n_voxels, n_components)
     else:
         # Where weak components count as much as strong ones, none can be spared on the way.
-        merger = Merger(mask.n_voxels, n_components, weighting="unit", batch_size=len(runs))
+        merger = Merger(mask.n_voxels, n_components, weighting="unit", n_waiting=len(runs) * n_components)
     reduce = joblib.delayed(memory.cache(reduce_run, ignore=["run", "mask"]))
     digests = _cache_digests(runs, mask, memory)
     reductions = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        reduce(run, mask, preprocessing, n_components, digest=digest) for run, digest in zip(runs, digests, strict=True)
+        reduce(run, mask, preprocessing, n_components, drop_constant=is_scaled, digest=digest)
+        for run, digest in zip(runs, digests, strict=True)
     )
-    for reduction, varies in reductions:
-        is_there = varies if is_scaled else True
-        merger.add(reduction, np.where(is_there, np.arange(mask.n_voxels), -1))
+    for reduction in reductions:
+        merger.add(reduction.signals, reduction.columns(mask.voxels))
     return merger.result()
 
 
 def reduce_run(
-    run: InputRun, mask: Mask, preprocessing: Preprocessing, n_components: int, *, digest: str
-) -> tuple[Reduction, npt.NDArray[np.bool_]]:
+    run: InputRun, mask: Mask, preprocessing: Preprocessing, n_components: int, *, drop_constant: bool, digest: str
+) -> RunReduction:
     """Reduce a run: `Preprocessing.reduce` as a function, so that it can be cached.
 
     Parameters
     ----------
-    run, mask, preprocessing, n_components
+    run, mask, preprocessing, n_components, drop_constant
         As in :meth:`bids_parcellate.run_signals.Preprocessing.reduce`.
     digest : str
         What stands for the run and the mask in the cache.
 
     Returns
     -------
-    reduction : Reduction
+    RunReduction
         The run's components.
-    varies : ndarray of bool, shape (n_voxels,)
-        Which voxels vary.
     """
     del digest
     logger.info("Reducing %s.", run)
-    return preprocessing.reduce(run, mask, n_components)
+    return preprocessing.reduce(run, mask, preprocessing.operator(run), n_components, drop_constant=drop_constant)
 
 
 def move_labels(labels: Labels, mask: Mask, grid: Grid, names: Iterable[str]) -> tuple[Mask, Labels]:
@@ -193,36 +190,6 @@ def move_labels(labels: Labels, mask: Mask, grid: Grid, names: Iterable[str]) ->
         )
     inside = Mask(volume > 0, grid)
     return inside, inside.apply(volume)
-
-
-def explain(
-    run: InputRun, mask: Mask, preprocessing: Preprocessing, labels: Labels, n_parcels: int
-) -> npt.NDArray[np.float64]:
-    """Measure how much of the signals of voxels the means of their parcels explain.
-
-    Parameters
-    ----------
-    run : InputRun
-        The run.
-    mask : Mask
-        The voxels.
-    preprocessing : Preprocessing
-        How their signals are cleaned and standardized.
-    labels : ndarray of int, shape (n_voxels,)
-        The parcel of each voxel, from 1 to ``n_parcels``.
-    n_parcels : int
-        Number of parcels.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, n_parcels)
-        For each parcel the sum of squares that its mean explains, and the whole sum of squares.
-    """
-    signals = preprocessing.voxel_signals(run, mask)
-    means = parcel_means(signals, labels, n_parcels)
-    explained = parcel_sizes(labels, n_parcels) * np.square(means).sum(axis=0)
-    squares = np.einsum("tv,tv->v", signals, signals, dtype=np.float64)
-    return np.stack([explained, np.bincount(labels, weights=squares, minlength=n_parcels + 1)[1:]])
 
 
 def _cache_digests(runs: Sequence[InputRun], mask: Mask, memory: joblib.Memory) -> list[str]:

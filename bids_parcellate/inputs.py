@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
@@ -25,10 +26,6 @@ Table = npt.NDArray[np.float64]
 
 class InputTypeError(UsageError, TypeError):
     """What was passed is of a type that cannot be used: also a TypeError, which is what nilearn raises."""
-
-
-class MissingImageError(MissingInputError, ValueError):
-    """An image is not there: also a ValueError, which is what nilearn raises."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +64,24 @@ class InputRun:
     def grid(self) -> Grid:
         """Where the voxels of the first image lie."""
         return self.infos[0].grid
+
+    def signal_dtype(self, *, of_integers: npt.DTypeLike = np.float32) -> np.dtype[Any]:
+        """Give the type that nilearn gives signals, which follows the numbers of the first image.
+
+        Parameters
+        ----------
+        of_integers : dtype, default=float32
+            The type where the image holds whole numbers that are not scaled.
+
+        Returns
+        -------
+        dtype
+            float32 or float64.
+        """
+        stored = _loaded_dtype(self.images[0], self.infos[0])
+        if stored.kind != "f":
+            return np.dtype(of_integers)
+        return np.dtype(np.float32 if stored.itemsize <= 4 else np.float64)
 
     @property
     def digest(self) -> str:
@@ -186,7 +201,7 @@ def _group(imgs: object) -> tuple[list[tuple[object, ...]], bool]:
         pattern = Path(imgs).expanduser()
         imgs = sorted(glob.glob(str(pattern)))  # noqa: PTH207 -- Path.glob takes no absolute pattern
         if not imgs:
-            raise MissingImageError(f"no file matches {pattern}", "check the path and its wildcards")
+            raise MissingInputError(f"no file matches {pattern}", "check the path and its wildcards")
     if isinstance(imgs, str | os.PathLike | SpatialImage):
         return [(imgs,)], False
     if isinstance(imgs, np.ndarray) or not isinstance(imgs, Iterable):
@@ -204,10 +219,18 @@ def _open(image: object) -> tuple[ImageLike, ImageInfo]:
         raise _no_image(image)
     elif len(image.shape) > 4:
         raise InputTypeError(f"an image of shape {image.shape} has too many axes; 3 or 4 can be used", "split it")
-    try:
-        return image, read_info(image)
-    except MissingInputError as error:
-        raise MissingImageError(error.message, error.hint) from error
+    return image, read_info(image)
+
+
+def _loaded_dtype(image: ImageLike, info: ImageInfo) -> np.dtype[Any]:
+    """Give the type in which nibabel gives an image's numbers: float64 if the file scales them."""
+    dtype, slope, intercept = info.dtype, info.slope, info.intercept
+    if isinstance(image, SpatialImage):
+        numbers: Any = image.dataobj
+        dtype = numbers.dtype
+        if nib.is_proxy(numbers):
+            slope, intercept = getattr(numbers, "slope", 1), getattr(numbers, "inter", 0)
+    return dtype if (slope, intercept) == (1, 0) else np.dtype(np.float64)
 
 
 def _no_image(value: object) -> InputTypeError:

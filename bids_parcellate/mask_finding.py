@@ -4,22 +4,23 @@ import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import joblib
 import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
-from bids_parcellate.errors import DataError, MissingInputError, UsageError
+from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.grids import Grid, target_grid
 from bids_parcellate.headers import ImageInfo
 from bids_parcellate.images import ImageLike, read_info
-from bids_parcellate.inputs import InputRun, InputTypeError, MissingImageError, image_digest
+from bids_parcellate.inputs import InputRun, InputTypeError, image_digest
 from bids_parcellate.mask_strategies import MASK_FUNCTIONS
 from bids_parcellate.masking import Mask, drop_small_pieces, group_mask, read_mask, run_mask
+from bids_parcellate.parameters import FromEstimator
 from bids_parcellate.templates import template_mask
 from bids_parcellate.version import __version__
 
@@ -35,7 +36,7 @@ _MORE_THAN = 1e-6
 
 
 @dataclass(frozen=True)
-class MaskFinder:
+class MaskFinder(FromEstimator):
     """How the voxels are found: the parameters of nilearn's maskers.
 
     Parameters
@@ -57,22 +58,6 @@ class MaskFinder:
     mask_args: Mapping[str, Any] | None
     target_affine: npt.ArrayLike | None
     target_shape: Any
-
-    @classmethod
-    def of(cls, estimator: object) -> Self:
-        """Take the parameters of an estimator that has them.
-
-        Parameters
-        ----------
-        estimator : object
-            It has an attribute for each parameter.
-
-        Returns
-        -------
-        MaskFinder
-            With the values of now.
-        """
-        return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
     def find(self, runs: Sequence[InputRun], memory: joblib.Memory, n_jobs: int) -> Mask:
         """Find the voxels.
@@ -128,10 +113,7 @@ class MaskFinder:
                 f"a mask cannot be of the type {type(image).__name__}", "pass a path, an image of nibabel, or a masker"
             )
         source = image if isinstance(image, SpatialImage) else Path(image).expanduser()
-        try:
-            return read_mask(source, self._resampled(read_info(source).grid))
-        except MissingInputError as error:
-            raise MissingImageError(error.message, error.hint) from error
+        return read_mask(source, self._resampled(read_info(source).grid))
 
     def _common_grid(self, infos: Sequence[ImageInfo]) -> Grid:
         """Find the grid of all images; without a target they must be on the same."""

@@ -3,26 +3,33 @@
 import logging
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import joblib
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from bids_parcellate.containers import ContainerMixin, Signals
 from bids_parcellate.errors import UsageError
-from bids_parcellate.images import ImageLike
-from bids_parcellate.inputs import collect_runs
+from bids_parcellate.grids import resample
+from bids_parcellate.images import ImageLike, iter_volumes
+from bids_parcellate.inputs import InputRun, Inputs, InputTypeError, collect_runs
 from bids_parcellate.mask_finding import MaskFinder
+from bids_parcellate.resources import open_memory, working
 from bids_parcellate.run_signals import Preprocessing
+
+if TYPE_CHECKING:
+    from bids_parcellate.report import HTMLReport
 
 logger = logging.getLogger(__name__)
 
 
-class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
+class Masker(ContainerMixin, ClassNamePrefixFeaturesOutMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     """Find the voxels to use, and extract their cleaned signals.
 
     It does what :class:`nilearn.maskers.NiftiMasker` and ``MultiNiftiMasker`` do, in single precision and reading one
@@ -36,10 +43,19 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         As in :class:`bids_parcellate.run_signals.Preprocessing`.
     target_affine, target_shape, mask_strategy, mask_args
         As in :class:`bids_parcellate.mask_finding.MaskFinder`.
-    memory : joblib.Memory, optional
+    dtype : dtype, "auto" or None, default=None
+        Type of the signals. None: as nilearn, float64 for images of that type and for scaled ones, else float32.
+        "auto": float32.
+    memory : joblib.Memory, path or None, default=None
         Where the masks of images are cached.
+    memory_level : int, default=1
+        Caches from 1 on.
     n_jobs : int, default=1
         Number of images that are worked on at a time, in threads.
+    verbose : int, default=0
+        From 1 on, messages go to standard error. They always go to the logger ``bids_parcellate``.
+    reports : bool, default=True
+        Keep a volume of the first image for `generate_report`.
 
     Attributes
     ----------
@@ -47,8 +63,12 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         The voxels.
     mask_img_ : Nifti1Image
         The same as an image of 0 and 1.
+    affine_ : ndarray of float64, shape (4, 4)
+        Affine of the mask, and of the images of `inverse_transform`.
     n_elements_ : int
         Number of voxels.
+    memory_ : joblib.Memory
+        The cache.
     """
 
     def __init__(  # noqa: PLR0913 -- the parameters of nilearn's maskers
@@ -66,8 +86,12 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         target_shape: Any = None,
         mask_strategy: str = "epi",
         mask_args: Mapping[str, Any] | None = None,
-        memory: joblib.Memory | None = None,
+        dtype: npt.DTypeLike | None = None,
+        memory: joblib.Memory | str | Path | None = None,
+        memory_level: int = 1,
         n_jobs: int = 1,
+        verbose: int = 0,
+        reports: bool = True,
     ) -> None:
         self.mask_img = mask_img
         self.smoothing_fwhm = smoothing_fwhm
@@ -81,8 +105,12 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         self.target_shape = target_shape
         self.mask_strategy = mask_strategy
         self.mask_args = mask_args
+        self.dtype = dtype
         self.memory = memory
+        self.memory_level = memory_level
         self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.reports = reports
 
     def fit(self, imgs: object = None, y: object = None) -> Self:
         """Find the voxels.
@@ -102,12 +130,17 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         Raises
         ------
         ParcellateError
-            If there is no mask and none can be computed.
+            If a parameter cannot be used, or there is no mask and none can be computed.
         """
         del y
         Preprocessing.of(self)  # refuses values that are not allowed, before any work
+        if self.dtype is not None and np.dtype(self._requested_dtype).kind not in "iuf":
+            raise InputTypeError(f"dtype is {self.dtype!r}; a type of numbers, 'auto' or None is needed")
+        self.memory_ = open_memory(self.memory, self.memory_level)
         runs = () if imgs is None else collect_runs(imgs).runs
-        self.mask_ = MaskFinder.of(self).find(runs, self.memory or joblib.Memory(None), self.n_jobs)
+        with working(self.verbose):
+            self.mask_ = MaskFinder.of(self).find(runs, self.memory_, self.n_jobs)
+            logger.info("The mask has %d voxels.", self.mask_.n_voxels)
         n_elsewhere = sum(not run.grid.matches(self.mask_.grid) for run in runs)
         if n_elsewhere and self.target_affine is None:
             warnings.warn(
@@ -115,12 +148,10 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
                 UserWarning,
                 stacklevel=2,
             )
-        logger.info("The mask has %d voxels.", self.mask_.n_voxels)
+        self._background = self._first_volume(runs[0]) if self.reports and runs else None
         return self
 
-    def transform(
-        self, imgs: object, confounds: object = None, sample_mask: object = None
-    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+    def transform(self, imgs: object, confounds: object = None, sample_mask: object = None) -> Signals | list[Signals]:
         """Extract the cleaned signals of the voxels.
 
         Parameters
@@ -130,23 +161,84 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
 
         Returns
         -------
-        ndarray of float32, shape (n_volumes, n_voxels), or list of ndarray
-            The signals of a single 4-D image; (n_voxels,) for a 3-D one; a list for a list of several.
+        ndarray of ``dtype`` or data frame, shape (n_volumes, n_voxels), or list of them
+            The signals of a single 4-D image; an array of shape (n_voxels,) for a 3-D one; a list for a list of
+            several.
         """
         check_is_fitted(self)
         inputs = collect_runs(imgs, confounds, sample_mask)
-        extract = joblib.delayed(Preprocessing.of(self).voxel_signals)
-        parallel = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")
-        signals = parallel(extract(run, self.mask_) for run in inputs.runs)
-        arranged = inputs.arrange(signals)
+        arranged = inputs.arrange(self._extract(inputs, self.n_jobs))
+        if isinstance(arranged, list):
+            return self._contain([each[0] for each in arranged] if inputs.layout == "volumes" else arranged)
+        return self._contain(_without_time(arranged, inputs.runs[0]))
+
+    def transform_single_imgs(
+        self,
+        imgs: object,
+        confounds: object = None,
+        sample_mask: object = None,
+        copy: bool = True,  # noqa: ARG002 -- of nilearn; nothing here changes an image
+    ) -> Signals:
+        """Extract the signals of one run, in an array also if it is a list of 3-D images.
+
+        Parameters
+        ----------
+        imgs, confounds, sample_mask
+            As in `transform`.
+        copy : bool
+            Ignored.
+
+        Returns
+        -------
+        ndarray of ``dtype`` or data frame, shape (n_volumes, n_voxels)
+            The signals; an array of shape (n_voxels,) for a 3-D image.
+
+        Raises
+        ------
+        UsageError
+            If there are several runs.
+        """
+        check_is_fitted(self)
+        inputs = collect_runs(imgs, confounds, sample_mask)
+        if len(inputs.runs) > 1:
+            raise UsageError(f"one image is needed, but there are {len(inputs.runs)}", "use transform")
+        (signals,) = self._extract(inputs, 1)
+        return self._contain(_without_time(signals, inputs.runs[0]))
+
+    def transform_imgs(
+        self,
+        imgs_list: object,
+        confounds: object = None,
+        sample_mask: object = None,
+        copy: bool = True,  # noqa: ARG002 -- of nilearn; nothing here changes an image
+        n_jobs: int = 1,
+    ) -> list[Signals]:
+        """Extract the signals of several images, in a list also if there is one.
+
+        Parameters
+        ----------
+        imgs_list, confounds, sample_mask
+            As in `transform`.
+        copy : bool
+            Ignored.
+        n_jobs : int, default=1
+            Number of images that are worked on at a time, in threads.
+
+        Returns
+        -------
+        list of ndarray or data frame
+            As the items of `transform`.
+        """
+        check_is_fitted(self)
+        inputs = collect_runs(imgs_list, confounds, sample_mask)
+        signals = self._extract(inputs, n_jobs)
         if inputs.layout == "volumes":
-            return [volume[0] for volume in arranged]
-        is_volume = inputs.layout == "single" and [info.ndim for info in inputs.runs[0].infos] == [3]
-        return arranged[0] if is_volume else arranged
+            return self._contain(list(signals[0]))
+        return self._contain([_without_time(*each) for each in zip(signals, inputs.runs, strict=True)])
 
     def fit_transform(
         self, imgs: object, y: object = None, confounds: object = None, sample_mask: object = None
-    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+    ) -> Signals | list[Signals]:
         """Find the voxels, and extract their signals.
 
         Parameters
@@ -158,7 +250,7 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
 
         Returns
         -------
-        ndarray of float32, shape (n_volumes, n_voxels), or list of ndarray
+        ndarray of ``dtype`` or data frame, shape (n_volumes, n_voxels), or list of them
             As `transform`.
         """
         inputs = collect_runs(imgs, confounds, sample_mask)
@@ -183,15 +275,76 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         volumes[self.mask_.data] = values.T
         return nib.Nifti1Image(volumes, self.mask_.grid.affine)
 
+    def generate_report(self, *, title: str | None = None) -> "HTMLReport":
+        """Make an HTML report of the mask, in one file.
+
+        Parameters
+        ----------
+        title : str, optional
+            Its heading.
+
+        Returns
+        -------
+        HTMLReport
+            ``save_as_html`` and ``open_in_browser``; a notebook shows it.
+        """
+        check_is_fitted(self)
+        from bids_parcellate.mask_report import render_mask_report  # noqa: PLC0415 - only pictures need matplotlib
+        from bids_parcellate.report import HTMLReport  # noqa: PLC0415
+
+        return HTMLReport(
+            render_mask_report(
+                self.mask_,
+                title=title or "Mask",
+                parameters=self.get_params(deep=False),
+                background=self._background,
+            )
+        )
+
     @property
     def mask_img_(self) -> nib.Nifti1Image:
         """The voxels as an image of 0 and 1."""
         return nib.Nifti1Image(self.mask_.data.astype(np.uint8), self.mask_.grid.affine)
 
     @property
+    def affine_(self) -> npt.NDArray[np.float64]:
+        """Affine of the mask."""
+        return self.mask_.grid.affine
+
+    @property
     def n_elements_(self) -> int:
         """Number of voxels."""
         return self.mask_.n_voxels
+
+    @property
+    def _n_features_out(self) -> int:
+        """What scikit-learn makes the names of the features of."""
+        return self.n_elements_
+
+    @property
+    def _requested_dtype(self) -> npt.DTypeLike | None:
+        return np.float32 if isinstance(self.dtype, str) and self.dtype == "auto" else self.dtype
+
+    def _extract(self, inputs: Inputs, n_jobs: int) -> list[npt.NDArray[Any]]:
+        """Extract the signals of each run, of the type that is wanted."""
+        extract = joblib.delayed(Preprocessing.of(self).voxel_signals)
+        with working(self.verbose):
+            signals = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(extract(run, self.mask_) for run in inputs.runs)
+        wanted = self._requested_dtype
+        return [
+            each.astype(run.signal_dtype() if wanted is None else wanted, copy=False)
+            for each, run in zip(signals, inputs.runs, strict=True)
+        ]
+
+    def _first_volume(self, run: InputRun) -> npt.NDArray[Any]:
+        """Read a volume to draw the mask on."""
+        volumes = iter_volumes(run.images[0])
+        volume = next(volumes)
+        volumes.close()  # type: ignore[attr-defined]  # a generator: the file is closed
+        return resample(volume, run.grid, self.mask_.grid, interpolation="linear")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "mask_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -199,60 +352,9 @@ class Masker(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn 
         return tags
 
 
-def is_masker(mask: object) -> bool:
-    """Tell whether an object is a masker: this one, or one of nilearn's for volumes.
-
-    Parameters
-    ----------
-    mask : object
-        Anything.
-
-    Returns
-    -------
-    bool
-        Whether it has a mask and transforms images.
-    """
-    return hasattr(mask, "mask_img") and hasattr(mask, "fit_transform")
-
-
-def adopt_parameters(masker: object, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the parameters of a masker that a user gives; they override the estimator's own.
-
-    Parameters
-    ----------
-    masker : object
-        A masker, fitted or not.
-    own : mapping
-        The estimator's values of the same parameters.
-
-    Returns
-    -------
-    dict
-        Parameters of a `Masker`.
-
-    Raises
-    ------
-    UsageError
-        If the masker asks for what is not offered here.
-    """
-    for name in ("runs", "high_variance_confounds", "clean_args"):
-        if getattr(masker, name, None):
-            raise UsageError(
-                f"the masker has {name}={getattr(masker, name)!r}, which is not offered here",
-                "pass one image for each run, and all confounds with the images",
-            )
-    adopted = {name: getattr(masker, name) for name in own if hasattr(masker, name)}
-    changed = [name for name, value in adopted.items() if not _is_same(value, own[name])]
-    if changed:
-        described = ", ".join(f"{name}={adopted[name]!r} (not {own[name]!r})" for name in changed)
-        warnings.warn(f"the masker's parameters are used, not the estimator's: {described}", UserWarning, stacklevel=3)
-    mask_img = getattr(masker, "mask_img_", None)
-    return adopted | {"mask_img": getattr(masker, "mask_img", None) if mask_img is None else mask_img}
-
-
-def _is_same(one: object, other: object) -> bool:
-    same_nothing = (None, False)  # nilearn's two ways not to standardize
-    return one is other or bool(np.all(one == other)) or (one in same_nothing and other in same_nothing)
+def _without_time(signals: npt.NDArray[Any], run: InputRun) -> npt.NDArray[Any]:
+    """Take away the axis of time of a 3-D image."""
+    return signals[0] if [info.ndim for info in run.infos] == [3] else signals
 
 
 def check_signals(signals: object, n_columns: int) -> npt.NDArray[Any]:
@@ -285,4 +387,8 @@ def check_signals(signals: object, n_columns: int) -> npt.NDArray[Any]:
         warnings.warn("Casting boolean input to int32", UserWarning, stacklevel=3)
     if values.dtype.kind == "f":
         return values.astype(np.float32) if values.dtype.itemsize < 4 else values
+    if values.dtype.kind in "iu" and values.dtype.itemsize < 8:
+        return values
+    if values.size and (values.min() < -(2**31) or values.max() >= 2**31):
+        raise UsageError(f"input to 'inverse_transform' has values up to {values.max()}, which int32 cannot hold")
     return values.astype(np.int32)

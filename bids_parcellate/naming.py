@@ -65,6 +65,10 @@ def as_label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", text)
 
 
+# Labels of kinds of connectivity, as XCP-D spells them; others are labels themselves.
+_STATISTICS = {"pearson": "pearsoncorrelation", "partial": "partialcorrelation"}
+
+
 @dataclass(frozen=True)
 class OutputNames:
     """Where the outputs of one job lie.
@@ -140,7 +144,7 @@ class OutputNames:
         """The description that every atlas needs at the top of its dataset."""
         return self.root / f"atlas-{self.atlas}_description.json"
 
-    def signals(self, run: Mapping[str, str], n_parcels: int, extension: str) -> Path:
+    def signals(self, run: Mapping[str, str], n_parcels: int, summary: str, extension: str) -> Path:
         """Name a table of parcel time series.
 
         Parameters
@@ -149,6 +153,8 @@ class OutputNames:
             Entities of the run's image.
         n_parcels : int
             Number of parcels.
+        summary : str
+            How the voxels of a parcel are summarised.
         extension : str
             ``.tsv`` or ``.json``.
 
@@ -157,15 +163,34 @@ class OutputNames:
         Path
             The file.
         """
-        return self._of_parcels(run, n_parcels, "mean", "timeseries", extension)
+        return self._of_parcels(run, n_parcels, summary, "timeseries", extension)
 
-    def connectivity(self, run: Mapping[str, str], n_parcels: int, extension: str) -> Path:
-        """Name a table of correlations between parcels.
+    def connectivity(self, run: Mapping[str, str], n_parcels: int, kind: str, extension: str) -> Path:
+        """Name a matrix of what relates parcels.
 
         Parameters
         ----------
         run : Mapping
             Entities of the run's image.
+        n_parcels : int
+            Number of parcels.
+        kind : str
+            Kind of connectivity.
+        extension : str
+            ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return self._of_parcels(run, n_parcels, _STATISTICS.get(kind, kind), "relmat", extension)
+
+    def connectivity_reference(self, n_parcels: int, extension: str) -> Path:
+        """Name the group's mean covariance, from which tangents lead to the runs.
+
+        Parameters
+        ----------
         n_parcels : int
             Number of parcels.
         extension : str
@@ -176,7 +201,14 @@ class OutputNames:
         Path
             The file.
         """
-        return self._of_parcels(run, n_parcels, "pearsoncorrelation", "relmat", extension)
+        entities = self._template | {
+            "atlas": self.atlas,
+            "seg": as_label(self.method),
+            "scale": str(n_parcels),
+            "stat": "geometricmean",
+            "desc": self.desc,
+        }
+        return self._template_folder / bids_name(entities, "relmat", extension)
 
     def outliers(self, run: Mapping[str, str], extension: str) -> Path:
         """Name a table of censored volumes.

@@ -1,47 +1,33 @@
 """The estimator: learn a brain parcellation from fMRI images, with the interface of nilearn's ``Parcellations``."""
 
-import copy
 import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import joblib
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import sklearn
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
-from bids_parcellate.atlas import paint
-from bids_parcellate.cluster import SPATIAL_METHODS, Agglomerative, FeatureClusterer, Method, ReNA, make_clusterer
+from bids_parcellate.adoption import adopt_parameters, is_masker
+from bids_parcellate.cluster import SPATIAL_METHODS, FeatureClusterer, Method, ReNA, make_clusterer
+from bids_parcellate.containers import Signals
 from bids_parcellate.errors import UsageError
-from bids_parcellate.fitting import connect_voxels, explain, merge_runs, move_labels
-from bids_parcellate.inputs import InputTypeError, collect_runs
-from bids_parcellate.log import console
-from bids_parcellate.masker import Masker, adopt_parameters, check_signals, is_masker
+from bids_parcellate.fitted_parcels import FittedParcels
+from bids_parcellate.fitting import connect_voxels, merge_runs
+from bids_parcellate.inputs import collect_runs
+from bids_parcellate.masker import Masker
 from bids_parcellate.reduction import FeatureMode, features
+from bids_parcellate.resources import open_memory, working
 from bids_parcellate.run_signals import Preprocessing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from bids_parcellate.report import HTMLReport
 
 logger = logging.getLogger(__name__)
 
-Signals = npt.NDArray[np.float64] | pd.DataFrame | Any  # Any: a data frame of polars, which need not be installed
-Outputs = Literal["default", "pandas", "polars"]
+# Parameters that a masker has, too, but does not override.
+_NOT_OF_THE_MASK = {"memory", "memory_level", "n_jobs", "verbose"}
 
 
-class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc,call-arg]
+class Parcellations(FittedParcels):
     """Learn a parcellation of the brain from fMRI images.
 
     A drop-in replacement of :class:`nilearn.regions.Parcellations`. Each run is read as a stream, smoothed, cleaned and
@@ -113,12 +99,21 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         Number of voxels of each parcel.
     parcels_ : DataFrame
         A row for each parcel: index, name, colour, hemisphere, centre of mass in mm, and size.
+    quality_ : DataFrame
+        A row for each parcel: its index, name and size; ``n_pieces``, the number of its connected pieces; and
+        ``explained_variance``, the share of the sum of squares of its voxels' features that their mean explains, from
+        0 to 1. It is computed when it is asked for.
+    explained_variance_ : float
+        The same share for all parcels: the `score` of the features that were clustered. It tells parcellations with the
+        same number of parcels and the same features apart, and says nothing of other data.
     n_elements_ : int
         Number of parcels.
     masker_ : Masker
         It has extracted the signals of the voxels: ``transform`` and ``inverse_transform``.
     mask_img_ : Nifti1Image
         The mask.
+    memory_ : joblib.Memory
+        The cache.
     components_ : ndarray of float32, shape (n_components, n_voxels)
         The group's components: orthonormal rows.
     components_img_ : Nifti1Image
@@ -223,9 +218,9 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         del y
         method = self._check_parameters()
         inputs = collect_runs(imgs, confounds, sample_mask)
-        memory = self._open_memory()
-        with self._working():
-            masker = self._make_masker(memory).fit(inputs)
+        memory = self.memory_ = open_memory(self.memory, self.memory_level)
+        with working(self.verbose):
+            masker = self._make_masker().fit(inputs)
             masker.mask_, adjacency = connect_voxels(masker.mask_, self.n_parcels, contiguous=method in SPATIAL_METHODS)
             merged = merge_runs(
                 inputs.runs,
@@ -241,45 +236,12 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             if isinstance(clusterer, ReNA):
                 clusterer.set_params(scaling=self.scaling)
             self.clusterer_ = memory.cache(_fit_clusterer)(clusterer, features(merged, self.features))
-        self.masker_ = masker
+        self.masker_ = masker.set_params(verbose=self.verbose)
+        self._merged, self._mode = merged, self.features
         self.components_ = merged.components
         self.variance_ = merged.singular_values
         self._set_labels(self.clusterer_.labels_)
         return self
-
-    def transform(self, imgs: object, confounds: object = None, sample_mask: object = None) -> Signals | list[Signals]:
-        """Extract the signals of the parcels: the means of their voxels, cleaned.
-
-        Images on another grid are not resampled, the parcels are (nearest neighbour).
-
-        Parameters
-        ----------
-        imgs, confounds, sample_mask
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of float64 or data frame, shape (n_volumes, n_parcels), or list of them
-            The signals of a single image; a list for a list of several. A parcel that holds no voxel of an image has
-            NaN there, and a warning names it.
-
-        Raises
-        ------
-        ParcellateError
-            If an image cannot be used.
-        """
-        check_is_fitted(self)
-        inputs = collect_runs(imgs, confounds, sample_mask)
-        mask, names = self.masker_.mask_, self.get_feature_names_out()
-        grids = {run.grid.key: run.grid for run in inputs.runs}
-        places = {key: move_labels(self.labels_, mask, grid, names) for key, grid in grids.items()}
-        extract = joblib.delayed(Preprocessing.of(self.masker_).parcel_signals)
-        with self._working():
-            signals = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                extract(run, *places[run.grid.key], self.n_elements_) for run in inputs.runs
-            )
-        arranged = inputs.arrange(signals)
-        return [self._contain(each) for each in arranged] if isinstance(arranged, list) else self._contain(arranged)
 
     def fit_transform(
         self, imgs: object, y: object = None, confounds: object = None, sample_mask: object = None
@@ -295,199 +257,11 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
 
         Returns
         -------
-        ndarray of float64 or data frame, shape (n_volumes, n_parcels), or list of them
+        ndarray or data frame, shape (n_volumes, n_parcels), or list of them
             As `transform`.
         """
         inputs = collect_runs(imgs, confounds, sample_mask)
         return self.fit(inputs, y).transform(inputs)
-
-    def inverse_transform(self, signals: object) -> nib.Nifti1Image | list[nib.Nifti1Image]:
-        """Paint the signals of parcels into images.
-
-        Parameters
-        ----------
-        signals : array-like of shape (n_parcels,) or (n_volumes, n_parcels), or list of them
-            Arrays or data frames.
-
-        Returns
-        -------
-        Nifti1Image or list of Nifti1Image
-            Each voxel has the value of its parcel; 0 outside. 3-D or 4-D, of the type of the signals.
-        """
-        check_is_fitted(self)
-        items = list(signals) if isinstance(signals, list | tuple) else [signals]
-        values = [check_signals(item, self.n_elements_) for item in items]
-        images = [self.masker_.inverse_transform(each[..., self.labels_ - 1]) for each in values]
-        return images[0] if len(images) == 1 else images
-
-    def score(
-        self,
-        imgs: object,
-        y: object = None,
-        confounds: object = None,
-        per_component: bool = False,
-        sample_mask: object = None,
-    ) -> float | npt.NDArray[np.float64]:
-        """Measure how well the parcels describe images: the share of the voxels' variance that the parcels explain.
-
-        Parameters
-        ----------
-        imgs, confounds, sample_mask
-            As in `fit`; best images that were not used there.
-        y : None
-            Ignored.
-        per_component : bool, default=False
-            Whether the share is wanted for each parcel.
-
-        Returns
-        -------
-        float or ndarray of float64, shape (n_parcels,)
-            From 0 to 1: 1 if the (z-scored) signals of the voxels of each parcel are the same. Pooled over all images.
-
-        Notes
-        -----
-        More and smaller parcels always explain more. Compare scores at the same number of parcels. nilearn scores the
-        components, not the parcels.
-        """
-        del y
-        check_is_fitted(self)
-        inputs = collect_runs(imgs, confounds, sample_mask)
-        preprocessing = Preprocessing.of(self.masker_).standardizing("zscore_sample")
-        with self._working():
-            sums = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                joblib.delayed(explain)(run, self.masker_.mask_, preprocessing, self.labels_, self.n_elements_)
-                for run in inputs.runs
-            )
-        explained, total = np.sum(sums, axis=0)
-        if not per_component:
-            explained, total = explained.sum(keepdims=True), total.sum(keepdims=True)
-        shares = np.divide(explained, total, out=np.zeros_like(total), where=total > 0)
-        return shares if per_component else float(shares[0])
-
-    def cut(self, n_parcels: int) -> Self:
-        """Cut the tree of ward, complete or average into another number of parcels, without a new fit.
-
-        Parameters
-        ----------
-        n_parcels : int
-            Number of parcels. Parcellations of one tree are nested.
-
-        Returns
-        -------
-        Parcellations
-            A fitted estimator that shares everything but the parcels with this one.
-
-        Raises
-        ------
-        UsageError
-            If the method makes no tree, or the tree has no such cut.
-        """
-        check_is_fitted(self)
-        if not isinstance(self.clusterer_, Agglomerative):
-            raise UsageError(f"method={self.method!r} makes no tree that could be cut", "fit again with n_parcels")
-        other = copy.copy(self)
-        other.n_parcels = n_parcels
-        other._set_labels(self.clusterer_.cut(n_parcels))  # noqa: SLF001 -- of the same class
-        return other
-
-    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """Give the names of the parcels, which are the columns of `transform`.
-
-        Parameters
-        ----------
-        input_features : None
-            Ignored.
-
-        Returns
-        -------
-        ndarray of str, shape (n_parcels,)
-            ``parcel001`` and so on, as in the tables that the command line writes.
-        """
-        del input_features
-        check_is_fitted(self)
-        return self.parcels_["name"].to_numpy(dtype=object)
-
-    def set_output(self, *, transform: Outputs | None = None) -> Self:
-        """Choose what `transform` and `fit_transform` return.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"} or None
-            Arrays, or data frames with the names of the parcels as columns. None changes nothing.
-
-        Returns
-        -------
-        Parcellations
-            The estimator itself.
-        """
-        if transform not in ("default", "pandas", "polars", None):
-            raise UsageError(f"transform={transform!r} is none of default, pandas, polars")
-        if transform is not None:
-            self._sklearn_output_config = {"transform": transform}  # where scikit-learn's clone looks for it
-        return self
-
-    def plot(self, *, background: npt.NDArray[Any] | None = None, title: str | None = None) -> "Figure":
-        """Draw the parcels on slices of the brain.
-
-        Parameters
-        ----------
-        background : ndarray of shape (X, Y, Z), optional
-            What is shown in grey below the parcels, on the grid of ``labels_img_``.
-        title : str, optional
-            Title of the picture.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            ``savefig`` writes it to a file; a notebook shows it.
-        """
-        check_is_fitted(self)
-        from bids_parcellate.figures import draw_parcellation  # noqa: PLC0415 - only pictures need matplotlib
-
-        return draw_parcellation(self._parcellation, background=background, title=title)
-
-    def generate_report(self, *, title: str | None = None) -> "HTMLReport":
-        """Make an HTML report of the parcels, in one file.
-
-        Parameters
-        ----------
-        title : str, optional
-            Its heading.
-
-        Returns
-        -------
-        HTMLReport
-            ``save_as_html`` and ``open_in_browser``; a notebook shows it.
-        """
-        check_is_fitted(self)
-        from bids_parcellate.report import HTMLReport, render_parcellation_report  # noqa: PLC0415
-
-        heading = title or f"{self.n_elements_} parcels by {self.method}"
-        return HTMLReport(
-            render_parcellation_report(self._parcellation, title=heading, parameters=self.get_params(deep=False))
-        )
-
-    @property
-    def n_elements_(self) -> int:
-        """Number of parcels."""
-        return len(self.sizes_)
-
-    @property
-    def mask_img_(self) -> nib.Nifti1Image:
-        """The mask as an image of 0 and 1."""
-        return self.masker_.mask_img_
-
-    @property
-    def components_img_(self) -> nib.Nifti1Image:
-        """The components as a 4-D image."""
-        return self.masker_.inverse_transform(self.components_)
-
-    @property
-    def connectivity_(self) -> Any:
-        """Which voxels are neighbours."""
-        if isinstance(self.clusterer_, Agglomerative):
-            return self.clusterer_.connectivity
-        raise AttributeError(f"method={self.method!r} has no connectivity_")
 
     def _check_parameters(self) -> Method:
         """Refuse values that are not allowed, before any work; return the method."""
@@ -499,59 +273,13 @@ class Parcellations(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise UsageError(f"{name} is {value!r}; a whole number of at least 1 is needed")
-        if not isinstance(self.memory, joblib.Memory | str | Path | None):
-            raise InputTypeError(f"memory is a {type(self.memory).__name__}; a joblib.Memory or a path is needed")
         return self.method
 
-    def _open_memory(self) -> joblib.Memory:
-        if self.memory is None:
-            return joblib.Memory(None)
-        if self.memory_level < 1:
-            warnings.warn(
-                "memory_level is currently set to 0 but a Memory object has been provided. Setting memory_level to 1.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return self.memory if isinstance(self.memory, joblib.Memory) else joblib.Memory(self.memory, verbose=0)
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Keep linear algebra in one thread for each job, and show messages if asked to."""
-        with threadpool_limits(1), console() if self.verbose > 0 else nullcontext():
-            yield
-
-    def _make_masker(self, memory: joblib.Memory) -> Masker:
-        names = Masker().get_params().keys() - {"mask_img", "memory", "n_jobs"}
-        parameters = {name: getattr(self, name) for name in sorted(names)}
-        parameters = (
-            adopt_parameters(self.mask, parameters) if is_masker(self.mask) else parameters | {"mask_img": self.mask}
-        )
-        return Masker(**parameters, memory=memory, n_jobs=self.n_jobs)
-
-    def _set_labels(self, labels: npt.NDArray[np.int32]) -> None:
-        parcellation = self._parcellation = paint(labels, self.masker_.mask_)
-        self.labels_ = labels + 1
-        self.labels_img_ = nib.Nifti1Image(parcellation.labels, parcellation.grid.affine)
-        self.parcels_ = parcellation.table
-        self.sizes_ = parcellation.table["n_voxels"].to_numpy()
-
-    def _contain(self, signals: npt.NDArray[np.float64]) -> Signals:
-        """Put signals into the container that was chosen."""
-        chosen = getattr(self, "_sklearn_output_config", {}).get("transform", sklearn.get_config()["transform_output"])
-        names = self.get_feature_names_out()
-        if chosen == "pandas":
-            return pd.DataFrame(signals, columns=names)
-        if chosen == "polars":
-            return import_module("polars").DataFrame(signals, schema=list(names), orient="row")
-        return signals
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "labels_img_")
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # images
-        return tags
+    def _make_masker(self) -> Masker:
+        names = (name for name in Masker().get_params() if hasattr(self, name) and name not in _NOT_OF_THE_MASK)
+        own = {name: getattr(self, name) for name in names}
+        parameters = adopt_parameters(self.mask, own) if is_masker(self.mask) else own | {"mask_img": self.mask}
+        return Masker(**parameters, memory=self.memory_, n_jobs=self.n_jobs, reports=False)
 
 
 def _fit_clusterer(clusterer: FeatureClusterer, values: npt.NDArray[np.float32]) -> FeatureClusterer:

@@ -5,39 +5,30 @@ A run needs only its own files and the configuration: it can be processed on any
 
 import hashlib
 import json
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_parcellate.atlas import Parcellation
-from bids_parcellate.cleaning import (
-    Standardization,
-    apply_operator,
-    baseline,
-    degrees_of_freedom,
-    standardize,
-    temporal_operator,
-)
-from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
+from bids_parcellate.cleaning import Standardization, standardize
+from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config, SignalsConfig
 from bids_parcellate.confounds import Confounds, load_confounds
+from bids_parcellate.connectivity import ledoit_wolf, partial_correlation, pearson, precision
 from bids_parcellate.dataset import Run
-from bids_parcellate.derivatives import ParcelSignals
 from bids_parcellate.errors import DataError
-from bids_parcellate.extraction import read_signals
 from bids_parcellate.grids import Grid
+from bids_parcellate.images import read_info
+from bids_parcellate.inputs import InputRun
 from bids_parcellate.masking import Mask, read_mask, run_mask
-from bids_parcellate.reduction import reduce_signals
-from bids_parcellate.signals import coverage, parcel_means, pearson
-from bids_parcellate.store import RunReduction
+from bids_parcellate.run_outputs import ParcelSignals
+from bids_parcellate.run_reduction import RunReduction
+from bids_parcellate.run_signals import Preprocessing
+from bids_parcellate.signals import Labels, coverage, parcel_eigenvariates, parcel_means, parcel_medians
 from bids_parcellate.strategies import ConfoundStrategy
 from bids_parcellate.templates import template_mask, templateflow_home
-
-logger = logging.getLogger(__name__)
 
 # With fewer degrees of freedom, what is left of a run is mostly what the model could not fit.
 MIN_DEGREES_OF_FREEDOM = 10
@@ -45,7 +36,7 @@ MIN_DEGREES_OF_FREEDOM = 10
 _END = 2**16  # bytes at the start and at the end of a file that tell it from others
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -172,24 +163,30 @@ def build_operator(task: RunTask, confounds: Confounds) -> npt.NDArray[np.float6
     DataError
         If too few degrees of freedom are left.
     """
+    return _preprocessing(task, None).operator(_input_run(task, confounds), MIN_DEGREES_OF_FREEDOM)
+
+
+def _preprocessing(task: RunTask, standardization: Standardization) -> Preprocessing:
     denoising = task.config.denoising
-    operator = temporal_operator(
-        confounds.n_volumes,
-        t_r=task.run.t_r,
-        confounds=confounds.values if confounds.names else None,
-        sample_mask=confounds.sample_mask,
+    return Preprocessing(
+        smoothing_fwhm=denoising.smoothing_fwhm,
+        standardize=None if standardization == "none" else standardization,
+        standardize_confounds=True,
         detrend=denoising.detrend,
         low_pass=denoising.low_pass,
         high_pass=denoising.high_pass,
+        t_r=task.run.t_r,
     )
-    freedom = degrees_of_freedom(operator)
-    if freedom < MIN_DEGREES_OF_FREEDOM:
-        raise DataError(
-            f"{task.run.bold}: {confounds.kept.sum()} kept volumes, {len(confounds.names)} confounds and the "
-            f"filter leave {freedom} degrees of freedom; at least {MIN_DEGREES_OF_FREEDOM} are needed.",
-            "Choose fewer confounds, a wider band, or less censoring.",
-        )
-    return operator
+
+
+def _input_run(task: RunTask, confounds: Confounds) -> InputRun:
+    return InputRun(
+        images=(task.run.bold,),
+        infos=(read_info(task.run.bold),),
+        name=str(task.run.bold),
+        confounds=confounds.values if confounds.names else None,
+        sample_mask=confounds.sample_mask,
+    )
 
 
 def find_mask(task: RunTask) -> Mask:
@@ -239,35 +236,27 @@ def reduce_run(task: RunTask) -> RunReduction:
     """
     confounds = read_confounds(task)
     operator = build_operator(task, confounds)
-    mask = find_mask(task)
-    raw = read_signals(task.run.bold, mask, task.config.denoising.smoothing_fwhm)
-    voxels = mask.voxels
-    varies = raw.min(axis=0) < raw.max(axis=0)
-    if not varies.any():
-        raise DataError(f"{task.run.bold} does not vary over time in any voxel of its mask.", "Check image and mask.")
-    if not varies.all():
-        logger.info("%s: %d of %d voxels are constant and not used.", task, (~varies).sum(), len(voxels))
-        raw, voxels = raw[:, varies], voxels[varies]
-    cleaned = _clean(task, confounds, operator, raw, _voxel_scaling(task.config))
-    return RunReduction(
-        reduce_signals(cleaned, task.config.parcellation.n_components),
-        voxels=voxels,
-        kept=confounds.kept,
-        mean_fd=confounds.mean_framewise_displacement,
+    reduction = _preprocessing(task, _voxel_scaling(task.config)).reduce(
+        _input_run(task, confounds),
+        find_mask(task),
+        operator,
+        task.config.parcellation.n_components,
+        drop_constant=True,
     )
+    return replace(reduction, mean_fd=confounds.mean_framewise_displacement)
 
 
 def extract_signals(
-    task: RunTask, mask: Mask, parcellations: Sequence[Parcellation]
+    task: RunTask, reduction: RunReduction, parcellations: Sequence[Parcellation]
 ) -> tuple[Confounds, list[ParcelSignals]]:
-    """Read a run and extract the cleaned signals of parcels.
+    """Extract the cleaned signals of parcels: from the reduction if it holds them, else from the image.
 
     Parameters
     ----------
     task : RunTask
         The run.
-    mask : Mask
-        The run's usable voxels, on the group's grid.
+    reduction : RunReduction
+        Its reduction.
     parcellations : sequence of Parcellation
         They lie on the group's grid.
 
@@ -279,28 +268,105 @@ def extract_signals(
         One for each parcellation.
     """
     confounds = read_confounds(task)
-    operator = build_operator(task, confounds)
-    raw = read_signals(task.run.bold, mask, task.config.denoising.smoothing_fwhm)
-    scaling = task.config.denoising.standardize
-    signals = []
-    for parcellation in parcellations:
-        labels, n_parcels = parcellation.labels, parcellation.n_parcels
-        # Cleaning is linear, so it is the parcels' few means that are cleaned, not their many voxels.
-        means = parcel_means(raw, mask.apply(labels), n_parcels)
-        values = _clean(task, confounds, operator, means, scaling)
-        available = coverage(labels.ravel(), mask.data.ravel(), n_parcels)
-        signals.append(ParcelSignals(values, pearson(values), available))
-    return confounds, signals
+    labelings = [parcellation.labels.ravel()[reduction.voxels] for parcellation in parcellations]
+    n_parcels = [parcellation.n_parcels for parcellation in parcellations]
+    if task.config.signals.summary == "mean":
+        extracted = _means(task, confounds, reduction, labelings, n_parcels)
+    else:
+        extracted = _summaries(task, confounds, reduction, labelings, n_parcels)
+    return confounds, [
+        _relate(values, _coverage(parcellation, reduction), task.config.signals)
+        for parcellation, values in zip(parcellations, extracted, strict=True)
+    ]
 
 
-def _clean(
+def _means(
     task: RunTask,
     confounds: Confounds,
-    operator: npt.NDArray[np.float64],
-    raw: npt.NDArray[Any],
-    scaling: Standardization,
-) -> npt.NDArray[Any]:
-    denoising = task.config.denoising
-    is_filtered = denoising.low_pass is not None or denoising.high_pass is not None
-    mean = baseline(raw, sample_mask=confounds.sample_mask, filtered=is_filtered)
-    return standardize(apply_operator(operator, raw), scaling, mean=mean)
+    reduction: RunReduction,
+    labelings: Sequence[Labels],
+    n_parcels: Sequence[int],
+) -> list[npt.NDArray[np.float64]]:
+    preprocessing = _preprocessing(task, task.config.denoising.standardize)
+    if reduction.holds_signals:
+        return [preprocessing.parcel_signals_of(reduction, *each) for each in zip(labelings, n_parcels, strict=True)]
+    mask = Mask(volume_of(reduction.voxels, task.grid), task.grid)
+    return preprocessing.parcel_signals(_input_run(task, confounds), mask, labelings, n_parcels)
+
+
+_SUMMARIES = {"median": parcel_medians, "eigenvariate": parcel_eigenvariates}
+
+
+def _summaries(
+    task: RunTask,
+    confounds: Confounds,
+    reduction: RunReduction,
+    labelings: Sequence[Labels],
+    n_parcels: Sequence[int],
+) -> list[npt.NDArray[np.float64]]:
+    """Summarise the cleaned voxels of parcels by what is not linear, and standardize the summaries."""
+    if reduction.holds_signals and reduction.units:
+        voxels, before = reduction.voxel_signals(), reduction.units.before.astype(np.float64)
+    else:
+        mask = Mask(volume_of(reduction.voxels, task.grid), task.grid)
+        voxels, before = _preprocessing(task, None).cleaned_signals(_input_run(task, confounds), mask)
+    config = task.config
+    if config.signals.summary == "eigenvariate":  # of what varies: a mean that cleaning has left would outweigh it
+        voxels -= voxels.mean(axis=0, dtype=np.float64).astype(np.float32)
+    summarize = _SUMMARIES[config.signals.summary]
+    return [
+        standardize(
+            summarize(voxels, labels, number),
+            config.denoising.standardize,
+            mean=parcel_means(before[np.newaxis], labels, number)[0],
+        )
+        for labels, number in zip(labelings, n_parcels, strict=True)
+    ]
+
+
+def _relate(
+    values: npt.NDArray[np.float64], available: npt.NDArray[np.float64], config: SignalsConfig
+) -> ParcelSignals:
+    """Take out parcels that are hardly covered, and relate the others."""
+    values[:, available < config.min_coverage] = np.nan
+    matrices: dict[str, npt.NDArray[np.float64]] = {}
+    covariance, shrinkage = (None, None) if set(config.connectivity) <= {"pearson", "tangent"} else ledoit_wolf(values)
+    for kind in config.connectivity:
+        if kind == "pearson":
+            matrices[kind] = pearson(values)
+        elif covariance is not None and kind in _OF_COVARIANCE:
+            matrices[kind] = _OF_COVARIANCE[kind](covariance)
+    return ParcelSignals(values, available, matrices, shrinkage)
+
+
+_OF_COVARIANCE: Mapping[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "covariance": lambda covariance: covariance,
+    "precision": precision,
+    "partial": partial_correlation,
+}
+
+
+def _coverage(parcellation: Parcellation, reduction: RunReduction) -> npt.NDArray[np.float64]:
+    available = np.zeros(parcellation.labels.size, dtype=bool)
+    available[reduction.voxels] = True
+    return coverage(parcellation.labels.ravel(), available, parcellation.n_parcels)
+
+
+def volume_of(voxels: npt.NDArray[np.int64], grid: Grid) -> npt.NDArray[np.bool_]:
+    """Mark voxels in a volume.
+
+    Parameters
+    ----------
+    voxels : ndarray of int64
+        Flat C-order positions in the grid.
+    grid : Grid
+        Where they lie.
+
+    Returns
+    -------
+    ndarray of bool, shape (X, Y, Z)
+        True for these voxels.
+    """
+    volume = np.zeros(grid.shape, dtype=bool)
+    volume.ravel()[voxels] = True
+    return volume

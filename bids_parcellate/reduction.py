@@ -5,16 +5,21 @@ value decomposition: the components. The group's components are those of all run
 Runs are merged one after another, so memory does not grow with their number.
 
 The decompositions go through the Gram matrix of the short side, ``X @ X.T``, whose eigenvalues are the squared singular
-values: two matrix products and a small eigenvalue problem. Squaring costs accuracy only where directions are small: a
-singular value that is a share ``r`` of the largest one has a relative error of about ``2e-16 / r**2``, since Gram
-matrices are in double precision. Directions below ``n * 1.2e-7`` of the largest one, with ``n`` the length of the short
-side, are dropped: they are rounding noise of single precision, which is also all that remains of dimensions that
-cleaning removed. At that limit, with 200 volumes, the error is 4e-7: the precision in which components are stored.
+values: two matrix products and a small eigenvalue problem. Squaring costs accuracy only where directions are small. A
+run's Gram matrix is in double precision: a singular value that is a share ``r`` of the largest one has a relative error
+of about ``2e-16 / r**2``. Directions below ``n * 1.2e-7`` of the largest one, with ``n`` the length of the short side,
+are dropped: they are rounding noise of single precision, which is also all that remains of dimensions that cleaning
+removed. At that limit, with 200 volumes, the error is 4e-7: the precision in which components are stored.
+
+Runs are merged in single precision, in half the time. The error is then about ``1e-7 / r**2``, and what a group's
+components are used for, distances between voxels, weighs a direction by ``r``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +31,11 @@ Single = NDArray[np.float32]
 Double = NDArray[np.float64]
 Weighting = Literal["singular_values", "unit"]
 FeatureMode = Literal["scaled", "nilearn"]
+Precision = type[np.float32] | type[np.float64]
+Block = TypeVar("Block")
 
-# Columns (voxels) that are worked on at a time, in double precision.
-_BLOCK = 4096
+# Columns (voxels) that are worked on at a time: some hundred rows of them fit into a CPU's cache.
+_BLOCK = 2048
 
 # Directions that the running merge keeps beyond those asked for, as a share of them: what is cut off early cannot come
 # back when later runs add to it.
@@ -58,6 +65,28 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class SignalReduction(Reduction):
+    """The leading components of signals, with what is needed to have the signals back.
+
+    Parameters
+    ----------
+    components, singular_values, n_volumes, total_variance
+        As in :class:`Reduction`.
+    time_courses : ndarray of shape (n_volumes, n_components), float32
+        Orthonormal columns. Times the singular values times the components they are the signals, as far as the
+        components hold them.
+    """
+
+    time_courses: Single
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the components hold all of the signals, up to their rounding to single precision."""
+        lost = self.total_variance - float(np.sum(self.singular_values**2))
+        return lost <= self.n_volumes * (_noise_limit(self.n_volumes) * float(self.singular_values[0])) ** 2
+
+
+@dataclass(frozen=True)
 class MergedReduction(Reduction):
     """The leading components of a group.
 
@@ -72,7 +101,7 @@ class MergedReduction(Reduction):
     coverage: NDArray[np.int64]
 
 
-def reduce_signals(signals: NDArray[np.floating], n_components: int) -> Reduction:
+def reduce_signals(signals: NDArray[np.floating], n_components: int) -> SignalReduction:
     """Reduce the signals of a run to their leading components.
 
     Parameters
@@ -84,8 +113,8 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int) -> Reductio
 
     Returns
     -------
-    Reduction
-        The truncated singular value decomposition, without the left singular vectors.
+    SignalReduction
+        The truncated singular value decomposition.
 
     Raises
     ------
@@ -96,15 +125,31 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int) -> Reductio
     """
     if n_components < 1:
         raise UsageError(f"n_components is {n_components}; it must be at least 1")
-    components, singular_values, total_variance = _decompose([signals], n_components)
-    return Reduction(components, singular_values, len(signals), total_variance)
+    n_volumes, n_voxels = signals.shape
+    gram = _gram(signals if n_volumes <= n_voxels else signals.T, np.float64)
+    singular_values, vectors = _leading_directions(gram, n_components)
+    if n_volumes <= n_voxels:
+        time_courses = vectors
+        components = np.empty((len(singular_values), n_voxels), dtype=np.float32)
+        _project(signals, vectors / singular_values, components, np.float64)
+    else:
+        components = vectors.T.astype(np.float32)
+        time_courses = signals.astype(np.float64) @ (vectors / singular_values)
+    signs = _fix_signs(components)
+    return SignalReduction(
+        components,
+        singular_values,
+        n_volumes,
+        float(np.trace(gram)),
+        time_courses=(time_courses * signs).astype(np.float32),
+    )
 
 
 class Merger:
     """Merge the reductions of runs, one at a time.
 
-    Runs wait until a batch of them is full; then they, and what was merged before, are decomposed anew and truncated.
-    The result depends on the runs and on their order, and on nothing else.
+    The components of runs wait until there are enough of them; then they, and what was merged before, are decomposed
+    anew and truncated. The result depends on the runs and on their order, and on nothing else.
 
     Parameters
     ----------
@@ -112,29 +157,40 @@ class Merger:
         Number of voxels of the group.
     n_components : int
         Largest number of components of the result.
-    batch_size : int, default=2
-        Number of runs that are merged at a time. Memory is bounded by ``3 + batch_size`` times the size of a run's
-        components.
+    n_waiting : int, optional
+        Number of components of runs that may wait; ``2 * n_components`` by default. With fewer, less memory is used;
+        with more, the result is closer to that of all runs at once. Memory is that of ``n_waiting`` and ``1.5 *
+        n_components`` rows of all voxels in single precision.
     weighting : {"singular_values", "unit"}, default="singular_values"
         How the components of a run are scaled before they are stacked: by their singular values, so that the result is
         that of all volumes stacked, or not at all, so that weak components count as much as strong ones. The latter is
         what nilearn does (its ``do_cca=True``).
+    n_threads : int, default=1
+        Blocks of voxels that are worked on at a time. The result does not depend on it.
     """
 
     def __init__(
-        self, n_voxels: int, n_components: int, *, batch_size: int = 2, weighting: Weighting = "singular_values"
+        self,
+        n_voxels: int,
+        n_components: int,
+        *,
+        n_waiting: int | None = None,
+        weighting: Weighting = "singular_values",
+        n_threads: int = 1,
     ) -> None:
-        if min(n_voxels, n_components, batch_size) < 1:
+        n_waiting = 2 * n_components if n_waiting is None else n_waiting
+        if min(n_voxels, n_components, n_waiting) < 1:
             raise UsageError(
-                f"n_voxels ({n_voxels}), n_components ({n_components}) and batch_size ({batch_size}) must be at least 1"
+                f"n_voxels ({n_voxels}), n_components ({n_components}) and n_waiting ({n_waiting}) must be at least 1"
             )
         if weighting not in ("singular_values", "unit"):
             raise UsageError(f"weighting is {weighting!r}; allowed are 'singular_values' and 'unit'")
         self._n_components = n_components
-        self._batch_size = batch_size
         self._weighting = weighting
-        self._merged = np.empty((0, n_voxels), dtype=np.float32)
-        self._waiting: list[Single] = []
+        self._n_threads = n_threads
+        # Rows that are not written to take no memory: the operating system gives it when it is first used.
+        self._rows = np.empty((round((1 + _OVERSAMPLING) * n_components) + n_waiting, n_voxels), dtype=np.float32)
+        self._n_rows = 0
         self._coverage = np.zeros(n_voxels, dtype=np.int64)
         self._n_volumes = 0
         self._total_variance = 0.0
@@ -154,33 +210,40 @@ class Merger:
         UsageError
             If ``columns`` does not fit the group or the run.
         """
-        n_columns = reduction.components.shape[1]
+        n_new, n_columns = reduction.components.shape
         if columns.shape != self._coverage.shape or columns.min() < -1 or columns.max() >= n_columns:
             raise UsageError(
                 f"columns must hold {self._coverage.size} numbers from -1 to {n_columns - 1}, "
                 f"but it holds {columns.size} from {columns.min()} to {columns.max()}"
             )
-        if len(self._waiting) == self._batch_size:
-            self._fold()
+        self._make_room(n_new)
         missing = columns < 0
-        rows = reduction.components[:, columns]
+        rows = self._rows[self._n_rows : self._n_rows + n_new]
+        np.take(reduction.components, columns, axis=1, out=rows, mode="wrap")
         rows[:, missing] = 0
         if self._weighting == "singular_values":
             rows *= reduction.singular_values.astype(np.float32)[:, np.newaxis]
             self._total_variance += reduction.total_variance
         else:
-            self._total_variance += len(rows)
-        self._waiting.append(rows)
+            self._total_variance += n_new
+        self._n_rows += n_new
         self._coverage[~missing] += reduction.n_volumes
         self._n_volumes += reduction.n_volumes
 
-    def _fold(self) -> None:
-        """Merge the runs that wait."""
+    def _make_room(self, n_new: int) -> None:
+        """Merge what waits, if ``n_new`` rows would not fit beside it."""
+        if self._n_rows + n_new <= len(self._rows):
+            return
         n_kept = round((1 + _OVERSAMPLING) * self._n_components)
-        components, singular_values, _ = _decompose([self._merged, *self._waiting], n_kept)
-        components *= singular_values.astype(np.float32)[:, np.newaxis]
-        self._merged = components
-        self._waiting.clear()
+        if self._n_rows > n_kept:
+            rows = self._rows[: self._n_rows]
+            singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), n_kept)
+            self._n_rows = len(singular_values)
+            _project(rows, vectors, self._rows[: self._n_rows], np.float32, self._n_threads)
+        if self._n_rows + n_new > len(self._rows):  # a run has more components than may wait
+            larger = np.empty((self._n_rows + n_new, self._rows.shape[1]), dtype=np.float32)
+            larger[: self._n_rows] = self._rows[: self._n_rows]
+            self._rows = larger
 
     def result(self) -> MergedReduction:
         """Decompose what was added so far. More runs can be added afterwards.
@@ -196,9 +259,17 @@ class Merger:
         DataError
             If no run was added.
         """
-        if not self._waiting:
+        if not self._n_rows:
             raise DataError("there is no run to merge")
-        components, singular_values, _ = _decompose([self._merged, *self._waiting], self._n_components)
+        rows = self._rows[: self._n_rows]
+        if len(rows) <= rows.shape[1]:
+            singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), self._n_components)
+            components = np.empty((len(singular_values), rows.shape[1]), dtype=np.float32)
+            _project(rows, vectors / singular_values, components, np.float32, self._n_threads)
+        else:
+            singular_values, vectors = _leading_directions(_gram(rows.T, np.float32), self._n_components)
+            components = vectors.T.astype(np.float32)
+        _fix_signs(components)
         return MergedReduction(
             components, singular_values, self._n_volumes, self._total_variance, coverage=self._coverage.copy()
         )
@@ -255,21 +326,17 @@ def coverage_correction(coverage: NDArray[np.integer], n_volumes: int) -> Single
     return np.sqrt(np.divide(1.0, share, out=np.zeros_like(share), where=share > 0)).astype(np.float32)
 
 
-def _decompose(pieces: Sequence[NDArray[np.floating]], n_components: int) -> tuple[Single, Double, float]:
-    """Decompose stacked rows: leading right singular vectors, singular values, sum of squares."""
-    n_rows, n_columns = sum(map(len, pieces)), pieces[0].shape[1]
-    if n_rows <= n_columns:
-        gram = sum((block @ block.T for _, block in _blocks(pieces)), np.zeros((n_rows, n_rows)))
-        singular_values, vectors = _leading_directions(gram, n_components)
-        components = _project(pieces, vectors / singular_values)
-    else:
-        stacked = np.concatenate(pieces).astype(np.float64)
-        gram = stacked.T @ stacked
-        singular_values, vectors = _leading_directions(gram, n_components)
-        components = np.ascontiguousarray(vectors.T, dtype=np.float32)
-    is_negative = -components.min(axis=1) > components.max(axis=1)
-    components[is_negative] *= -1
-    return components, singular_values, float(np.trace(gram))
+def _gram(rows: NDArray[np.floating], precision: Precision, n_threads: int = 1) -> Double:
+    """Multiply rows by each other: blocks of columns in the given precision, their sum in double precision."""
+
+    def square(columns: slice) -> NDArray[np.floating]:
+        block: NDArray[np.floating] = np.array(rows[:, columns], dtype=precision, order="C")
+        return block @ block.T
+
+    gram = np.zeros((len(rows), len(rows)))
+    for product in _map(square, _blocks(rows), n_threads):
+        gram += product
+    return gram
 
 
 def _leading_directions(gram: Double, n_components: int) -> tuple[Double, Double]:
@@ -279,22 +346,46 @@ def _leading_directions(gram: Double, n_components: int) -> tuple[Double, Double
     n = len(gram)
     eigenvalues, vectors = linalg.eigh(gram, subset_by_index=[max(0, n - n_components), n - 1])
     singular_values = np.sqrt(np.maximum(eigenvalues[::-1], 0))
-    n_kept = np.count_nonzero(singular_values > n * np.finfo(np.float32).eps * singular_values[0])
+    n_kept = np.count_nonzero(singular_values > _noise_limit(n) * singular_values[0])
     if n_kept == 0:
         raise DataError("the signals are all zero: cleaning left nothing to reduce")
     return singular_values[:n_kept], vectors[:, ::-1][:, :n_kept]
 
 
-def _project(pieces: Sequence[NDArray[np.floating]], weights: Double) -> Single:
-    """Multiply stacked rows by the transpose of ``weights``."""
-    projected = np.empty((weights.shape[1], pieces[0].shape[1]), dtype=np.float32)
-    for columns, block in _blocks(pieces):
-        projected[:, columns] = weights.T @ block
-    return projected
+def _noise_limit(n: int) -> float:
+    """Bound what rounding to single precision leaves of a direction, as a share of the largest of ``n``."""
+    return n * float(np.finfo(np.float32).eps)
 
 
-def _blocks(pieces: Sequence[NDArray[np.floating]]) -> Iterator[tuple[slice, Double]]:
-    """Stack rows in double precision, some columns at a time."""
-    for start in range(0, pieces[0].shape[1], _BLOCK):
-        columns = slice(start, start + _BLOCK)
-        yield columns, np.concatenate([piece[:, columns] for piece in pieces], dtype=np.float64)
+def _project(
+    rows: NDArray[np.floating], weights: Double, out: Single, precision: Precision, n_threads: int = 1
+) -> None:
+    """Multiply rows by the transpose of ``weights`` into ``out``, which may be some of the rows themselves."""
+    weights = np.ascontiguousarray(weights.T, dtype=precision)
+
+    def project(columns: slice) -> None:
+        out[:, columns] = weights @ np.array(rows[:, columns], dtype=precision, order="C")
+
+    for _ in _map(project, _blocks(rows), n_threads):
+        pass
+
+
+def _blocks(rows: NDArray[np.floating]) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, rows.shape[1], _BLOCK))
+
+
+def _map(function: Callable[[slice], Block], blocks: Iterator[slice], n_threads: int) -> Iterator[Block]:
+    """Work on blocks in threads; results come in the order of the blocks, and few of them are there at a time."""
+    if n_threads == 1:
+        yield from map(function, blocks)
+        return
+    with ThreadPoolExecutor(n_threads) as threads:
+        while batch := list(islice(blocks, 4 * n_threads)):
+            yield from threads.map(function, batch)
+
+
+def _fix_signs(components: Single) -> NDArray[np.int64]:
+    """Make the value of largest size in each row positive, in place; return what the rows were multiplied by."""
+    signs = np.where(-components.min(axis=1) > components.max(axis=1), -1, 1)
+    components[signs < 0] *= -1
+    return signs

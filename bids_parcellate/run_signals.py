@@ -1,8 +1,9 @@
 """Signals of one run, of its voxels or of parcels: read, smoothed, cleaned and standardized."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -13,7 +14,10 @@ from bids_parcellate.cleaning import (
     Standardization,
     apply_operator,
     baseline,
+    baseline_weights,
+    clean_to_scores,
     degrees_of_freedom,
+    kept_volumes,
     standardize,
     temporal_operator,
 )
@@ -21,8 +25,12 @@ from bids_parcellate.errors import DataError, ParcellateError, UsageError
 from bids_parcellate.extraction import read_parcel_means, read_signals
 from bids_parcellate.inputs import InputRun, InputTypeError
 from bids_parcellate.masking import Mask
-from bids_parcellate.reduction import Reduction, reduce_signals
+from bids_parcellate.parameters import FromEstimator
+from bids_parcellate.reduction import reduce_signals
+from bids_parcellate.run_reduction import RunReduction, Units
 from bids_parcellate.signals import Labels
+
+logger = logging.getLogger(__name__)
 
 _STANDARDIZATIONS: dict[object, Standardization] = {
     None: None,
@@ -35,7 +43,7 @@ _STANDARDIZATIONS: dict[object, Standardization] = {
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(FromEstimator):
     """How the signals of runs are smoothed and cleaned: the parameters of nilearn's maskers.
 
     Parameters
@@ -76,22 +84,6 @@ class Preprocessing:
             raise UsageError(f"smoothing_fwhm is {self.smoothing_fwhm} mm; it must not be negative")
         object.__setattr__(self, "standardize", _STANDARDIZATIONS[self.standardize])
 
-    @classmethod
-    def of(cls, estimator: object) -> Self:
-        """Take the parameters of an estimator that has them.
-
-        Parameters
-        ----------
-        estimator : object
-            It has an attribute for each parameter.
-
-        Returns
-        -------
-        Preprocessing
-            With the values of now.
-        """
-        return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
-
     def standardizing(self, method: Standardization) -> Self:
         """Change how signals are standardized.
 
@@ -107,8 +99,75 @@ class Preprocessing:
         """
         return replace(self, standardize=method)
 
+    def operator(self, run: InputRun, min_degrees_of_freedom: int = 1) -> npt.NDArray[np.float64]:
+        """Build the matrix that cleans a run: trend, filter, confounds and censoring in one.
+
+        Parameters
+        ----------
+        run : InputRun
+            The run.
+        min_degrees_of_freedom : int, default=1
+            How many it must leave.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_kept, n_volumes)
+            The operator.
+
+        Raises
+        ------
+        ParcellateError
+            If the run cannot be cleaned so, or too little is left of it.
+        """
+        with _naming(run):
+            operator = temporal_operator(
+                run.n_volumes,
+                t_r=self.t_r,
+                confounds=run.confounds,
+                sample_mask=run.sample_mask,
+                detrend=self.detrend,
+                low_pass=self.low_pass,
+                high_pass=self.high_pass,
+                standardize_confounds=self.standardize_confounds,
+            )
+        freedom = degrees_of_freedom(operator)
+        if freedom < min_degrees_of_freedom:
+            n_confounds = 0 if run.confounds is None else run.confounds.shape[1]
+            raise DataError(
+                f"{run}: {len(operator)} kept volumes, {n_confounds} confounds and the filter leave {freedom} degrees "
+                f"of freedom; at least {min_degrees_of_freedom} are needed.",
+                "Choose fewer confounds, a wider band, or less censoring.",
+            )
+        return operator
+
+    def cleaned_signals(self, run: InputRun, mask: Mask) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Extract the cleaned signals of voxels, not standardized.
+
+        Parameters
+        ----------
+        run : InputRun
+            The run.
+        mask : Mask
+            The voxels. Images on another grid are resampled to it (spline).
+
+        Returns
+        -------
+        signals : ndarray of float32, shape (n_kept, n_voxels)
+            The signals of the volumes that are kept.
+        before : ndarray of float64, shape (n_voxels,)
+            Their temporal means before cleaning.
+
+        Raises
+        ------
+        ParcellateError
+            If the run cannot be read, or cannot be cleaned so.
+        """
+        operator = self.operator(run)
+        raw = read_signals(run.images, mask, self.smoothing_fwhm)
+        return self._apply(operator, run, raw), baseline(self._baseline_weights(run), raw)
+
     def voxel_signals(self, run: InputRun, mask: Mask) -> npt.NDArray[np.float32]:
-        """Extract the signals of voxels.
+        """Extract the signals of voxels: cleaned and standardized.
 
         Parameters
         ----------
@@ -127,10 +186,11 @@ class Preprocessing:
         ParcellateError
             If the run cannot be read, or cannot be cleaned so.
         """
-        operator = self._operator(run)
-        return self._clean(operator, run, self._read(run, mask))
+        return self._scale(run, *self.cleaned_signals(run, mask))
 
-    def parcel_signals(self, run: InputRun, mask: Mask, labels: Labels, n_parcels: int) -> npt.NDArray[np.float64]:
+    def parcel_signals(
+        self, run: InputRun, mask: Mask, labelings: Sequence[Labels], n_parcels: Sequence[int]
+    ) -> list[npt.NDArray[np.float64]]:
         """Extract the signals of parcels: cleaning is linear, so it is their few means that are cleaned.
 
         Parameters
@@ -139,14 +199,14 @@ class Preprocessing:
             The run.
         mask : Mask
             The voxels. Images on another grid are resampled to it (spline).
-        labels : ndarray of int, shape (n_voxels,)
-            The parcel of each voxel, from 1 to ``n_parcels``.
-        n_parcels : int
-            Number of parcels.
+        labelings : sequence of ndarray of int, shape (n_voxels,)
+            Of each parcellation the parcel of each voxel, from 1 to its number of parcels.
+        n_parcels : sequence of int
+            Numbers of parcels.
 
         Returns
         -------
-        ndarray of float64, shape (n_kept, n_parcels)
+        list of ndarray of float64, shape (n_kept, n_parcels)
             The signals of the volumes that are kept; NaN for a parcel without voxels.
 
         Raises
@@ -154,16 +214,42 @@ class Preprocessing:
         ParcellateError
             If the run cannot be read, or cannot be cleaned so.
         """
-        operator = self._operator(run)
-        means = np.concatenate(
-            [read_parcel_means(image, mask, self.smoothing_fwhm, labels, n_parcels) for image in run.images]
-        )
-        exists = ~np.isnan(means).all(axis=0)
-        signals = np.full((len(operator), n_parcels), np.nan)
-        signals[:, exists] = self._clean(operator, run, means[:, exists])
+        operator = self.operator(run)
+        all_means = read_parcel_means(run.images, mask, self.smoothing_fwhm, labelings, n_parcels)
+        all_signals = []
+        for means in all_means:
+            exists = ~np.isnan(means).all(axis=0)
+            signals = np.full((len(operator), means.shape[1]), np.nan)
+            signals[:, exists] = self._clean(operator, run, means[:, exists])
+            all_signals.append(signals)
+        return all_signals
+
+    def parcel_signals_of(self, reduction: RunReduction, labels: Labels, n_parcels: int) -> npt.NDArray[np.float64]:
+        """Take the signals of parcels from a reduction that holds them.
+
+        Parameters
+        ----------
+        reduction : RunReduction
+            The run's.
+        labels : ndarray of int, shape (n_voxels,)
+            The parcel of each of the reduction's voxels, from 1 to ``n_parcels``; 0 for none.
+        n_parcels : int
+            Number of parcels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_kept, n_parcels)
+            As :meth:`parcel_signals`, up to rounding to single precision.
+        """
+        means, before = reduction.parcel_signals(labels, n_parcels)
+        exists = ~np.isnan(before)
+        signals = np.full(means.shape, np.nan)
+        signals[:, exists] = standardize(means[:, exists], self.standardize, mean=before[exists])
         return signals
 
-    def reduce(self, run: InputRun, mask: Mask, n_components: int) -> tuple[Reduction, npt.NDArray[np.bool_]]:
+    def reduce(
+        self, run: InputRun, mask: Mask, operator: npt.NDArray[np.float64], n_components: int, *, drop_constant: bool
+    ) -> RunReduction:
         """Reduce the signals of voxels.
 
         Parameters
@@ -172,60 +258,65 @@ class Preprocessing:
             The run.
         mask : Mask
             The voxels.
+        operator : ndarray of float64, shape (n_kept, n_volumes)
+            What :meth:`operator` gives.
         n_components : int
             Largest number of components.
+        drop_constant : bool
+            Whether voxels are left out whose signals do not vary over time, before they are cleaned. The one volume of
+            a 3-D image says nothing about that.
 
         Returns
         -------
-        reduction : Reduction
+        RunReduction
             The leading components of the cleaned signals.
-        varies : ndarray of bool, shape (n_voxels,)
-            Whether the voxel's signal, before it was cleaned, varies over time. The one volume of a 3-D image says
-            nothing about that, and all voxels count as varying.
 
         Raises
         ------
         ParcellateError
             If the run cannot be read, cleaned so, or reduced.
         """
-        operator = self._operator(run)
-        raw = self._read(run, mask)
-        varies = raw.min(axis=0) < raw.max(axis=0) if len(raw) > 1 else np.ones(mask.n_voxels, dtype=bool)
-        cleaned = self._clean(operator, run, raw)
+        raw = read_signals(run.images, mask, self.smoothing_fwhm)
+        voxels = mask.voxels
+        if drop_constant and len(raw) > 1:
+            varies = raw.min(axis=0) < raw.max(axis=0)
+            if not varies.any():
+                raise DataError(f"{run} does not vary over time in any voxel of its mask.", "Check image and mask.")
+            if not varies.all():
+                logger.info("%s: %d of %d voxels are constant and not used.", run, (~varies).sum(), len(voxels))
+                raw, voxels = raw[:, varies], voxels[varies]
+        signals, units = self._standardize_voxels(operator, run, raw)
         with _naming(run):
-            return reduce_signals(cleaned, n_components), varies
+            reduction = reduce_signals(signals, n_components)
+        return RunReduction(reduction, voxels, units, kept_volumes(run.n_volumes, run.sample_mask))
 
-    def _operator(self, run: InputRun) -> npt.NDArray[np.float64]:
-        with _naming(run):
-            operator = temporal_operator(
-                run.n_volumes,
-                t_r=self.t_r,
-                confounds=run.confounds,
-                sample_mask=run.sample_mask,
-                detrend=self.detrend,
-                low_pass=self.low_pass,
-                high_pass=self.high_pass,
-                standardize_confounds=self.standardize_confounds,
-            )
-        if not degrees_of_freedom(operator):
-            raise DataError(
-                f"{run}: confounds, filter and trend leave nothing of the {len(operator)} volumes that are kept",
-                "Choose fewer confounds, a wider band, or less censoring.",
-            )
-        return operator
-
-    def _read(self, run: InputRun, mask: Mask) -> npt.NDArray[np.float32]:
-        pieces = [read_signals(image, mask, self.smoothing_fwhm) for image in run.images]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    def _standardize_voxels(
+        self, operator: npt.NDArray[np.float64], run: InputRun, raw: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], Units | None]:
+        """Clean and standardize signals, which are overwritten; if to z-scores, note what turns them back."""
+        if self.standardize != "zscore_sample" or len(operator) < 2:
+            return self._clean(operator, run, raw), None
+        scores, before = clean_to_scores(operator, self._baseline_weights(run), raw)
+        units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, before)))
+        return scores.values, units
 
     def _clean(self, operator: npt.NDArray[np.float64], run: InputRun, raw: Signals) -> Signals:
-        filtered = self.low_pass is not None or self.high_pass is not None
-        before = baseline(raw, sample_mask=run.sample_mask, filtered=filtered)
+        before = baseline(self._baseline_weights(run), raw)
+        return self._scale(run, self._apply(operator, run, raw), before)
+
+    @staticmethod
+    def _apply(operator: npt.NDArray[np.float64], run: InputRun, raw: Signals) -> Signals:
         changes_nothing = np.array_equal(operator, np.eye(run.n_volumes))
-        cleaned = raw if changes_nothing else apply_operator(operator, raw)
+        return raw if changes_nothing else apply_operator(operator, raw)
+
+    def _scale(self, run: InputRun, cleaned: Signals, before: npt.NDArray[np.float64]) -> Signals:
         method = self.standardize if run.n_volumes > 1 else None
         with _naming(run):
             return standardize(cleaned, method, mean=before)
+
+    def _baseline_weights(self, run: InputRun) -> npt.NDArray[np.float64]:
+        filtered = self.low_pass is not None or self.high_pass is not None
+        return baseline_weights(run.n_volumes, sample_mask=run.sample_mask, filtered=filtered)
 
 
 @contextmanager

@@ -3,38 +3,19 @@
 import io
 import logging
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_parcellate.files import write_atomically
-from bids_parcellate.reduction import Reduction
+from bids_parcellate.reduction import SignalReduction
+from bids_parcellate.run_reduction import RunReduction, Units
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunReduction:
-    """What the group needs to know of one run.
-
-    Parameters
-    ----------
-    reduction : Reduction
-        The reduced signals of the run's voxels.
-    voxels : ndarray of int64, shape (n_voxels,)
-        Flat C-order positions of these voxels in the group's grid, ascending.
-    kept : ndarray of bool, shape (n_volumes,)
-        The volumes that were not censored.
-    mean_fd : float
-        Mean framewise displacement of the kept volumes in mm; NaN where it is not known.
-    """
-
-    reduction: Reduction
-    voxels: npt.NDArray[np.int64]
-    kept: npt.NDArray[np.bool_]
-    mean_fd: float
 
 
 class ReductionStore:
@@ -67,18 +48,21 @@ class ReductionStore:
         Path
             The file: a plain ``.npz``, without pickles.
         """
+        signals, units = run.signals, run.units
         buffer = io.BytesIO()
         np.savez(
             buffer,
-            components=run.reduction.components,
-            singular_values=run.reduction.singular_values,
-            n_volumes=np.int64(run.reduction.n_volumes),
-            total_variance=np.float64(run.reduction.total_variance),
+            components=signals.components,
+            singular_values=signals.singular_values,
+            time_courses=signals.time_courses,
+            n_volumes=np.int64(signals.n_volumes),
+            total_variance=np.float64(signals.total_variance),
             voxels=run.voxels,
             kept=run.kept,
             mean_fd=np.float64(run.mean_fd),
+            **({field.name: getattr(units, field.name) for field in fields(Units)} if units else {}),
         )
-        return write_atomically(self._path(digest), buffer.getvalue())
+        return write_atomically(self._path(digest), buffer.getbuffer())
 
     def load(self, digest: str) -> RunReduction | None:
         """Find a reduction.
@@ -100,17 +84,7 @@ class ReductionStore:
                 if (damaged := arrays.zip.testzip()) is not None:
                     logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, damaged)
                     return None
-                return RunReduction(
-                    Reduction(
-                        components=arrays["components"],
-                        singular_values=arrays["singular_values"],
-                        n_volumes=int(arrays["n_volumes"]),
-                        total_variance=float(arrays["total_variance"]),
-                    ),
-                    voxels=arrays["voxels"],
-                    kept=arrays["kept"],
-                    mean_fd=float(arrays["mean_fd"]),
-                )
+                return _unpack(arrays)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -133,3 +107,15 @@ class ReductionStore:
         with np.load(self._path(digest), allow_pickle=False) as arrays:
             voxels: npt.NDArray[np.int64] = arrays["voxels"]
         return voxels
+
+
+def _unpack(arrays: Mapping[str, npt.NDArray[Any]]) -> RunReduction:
+    signals = SignalReduction(
+        components=arrays["components"],
+        singular_values=arrays["singular_values"],
+        n_volumes=int(arrays["n_volumes"]),
+        total_variance=float(arrays["total_variance"]),
+        time_courses=arrays["time_courses"],
+    )
+    units = Units(*(arrays[field.name] for field in fields(Units))) if "centre" in arrays else None
+    return RunReduction(signals, arrays["voxels"], units, arrays["kept"], float(arrays["mean_fd"]))

@@ -47,7 +47,9 @@ def find_problems(root: Path) -> list[str]:
 
 _MODELS: Mapping[str, type[BaseModel]] = {
     "atlas-*_description.json": AtlasDescription,
-    "tpl-*/**/*.json": ImageSidecar,
+    "tpl-*/**/*_dseg.json": ImageSidecar,
+    "tpl-*/**/*_mask.json": ImageSidecar,
+    "tpl-*/**/*_relmat.json": TableSidecar,
     "sub-*/**/*.json": TableSidecar,
 }
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from bids_parcellate import cluster, derivatives
@@ -37,10 +35,12 @@ from bids_parcellate.log import Progress, log_file
 from bids_parcellate.masking import Mask, drop_small_pieces, group_mask, read_mask
 from bids_parcellate.naming import OutputNames, as_label
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
+from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run, volume_of
 from bids_parcellate.reduction import MergedReduction, Merger, features
+from bids_parcellate.run_outputs import write_outliers, write_signals
 from bids_parcellate.store import ReductionStore
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
+from bids_parcellate.tangents import write_tangents
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Job:
         """One for each run."""
         return [RunTask(run, self.grid, self.strategy, self.config) for run in self.selection.runs]
 
-    @property
+    @cached_property
     def needs(self) -> Needs:
         """What the job needs of the machine."""
         return predict_needs(self.selection.runs, self.grid, self.config)
@@ -196,6 +196,8 @@ def run(config: Config, command_line: Sequence[str]) -> int:
             derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
             if parcellations:
                 _extract(job, executor, reduced, parcellations, failures)
+            if "tangent" in config.signals.connectivity:
+                _write_tangents(job, reduced, parcellations, failures)
         records = _records(job, reduced, failures)
         derivatives.write_records(job.names, records)
         if config.analysis_level == "group":
@@ -363,10 +365,10 @@ def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
     config = job.config
     mask = _group_mask(job, reduced)
     logger.info("Merging %d runs in %d voxels.", len(reduced), mask.n_voxels)
-    merged = _merge(job, reduced, mask)
+    values = features(_merge(job, reduced, mask), config.parcellation.features)
     logger.info("Clustering by %s into %s parcels.", config.parcellation.method, _join(config.parcellation.n_parcels))
     labels = cluster.parcellate(
-        features(merged, config.parcellation.features),
+        values,
         config.parcellation.method,
         config.parcellation.n_parcels,
         adjacency=voxel_adjacency(mask.data),
@@ -387,18 +389,12 @@ def _group_mask(job: Job, reduced: Sequence[Reduced]) -> Mask:
     """Find the voxels that enough runs have."""
     store = ReductionStore(job.config.work_dir)
     data = group_mask(
-        (_volume(store.load_voxels(each.digest), job.grid) for each in reduced), job.config.masking.mask_threshold
+        (volume_of(store.load_voxels(each.digest), job.grid) for each in reduced), job.config.masking.mask_threshold
     )
     data, n_pieces, n_voxels = drop_small_pieces(data)
     if n_pieces:
         logger.info("The group mask has %d small pieces with %d voxels; they are dropped.", n_pieces, n_voxels)
     return Mask(data, job.grid)
-
-
-def _volume(voxels: npt.NDArray[np.int64], grid: Grid) -> npt.NDArray[np.bool_]:
-    volume = np.zeros(grid.shape, dtype=bool)
-    volume.ravel()[voxels] = True
-    return volume
 
 
 def _merge(job: Job, reduced: Sequence[Reduced], mask: Mask) -> MergedReduction:
@@ -409,19 +405,14 @@ def _merge(job: Job, reduced: Sequence[Reduced], mask: Mask) -> MergedReduction:
         mask.n_voxels,
         parcellation.n_components,
         weighting="singular_values" if parcellation.features == "scaled" else "unit",
+        n_threads=job.needs.n_workers,
     )
     for each in reduced:
-        run = store.load(each.digest)
-        if run is None:
-            raise InputOutputError(f"The reduction of {each.run.label} vanished from the work folder.", "Start again.")
-        merger.add(run.reduction, _positions(mask.voxels, run.voxels))
+        reduction = store.load(each.digest)
+        if reduction is None:
+            raise _vanished(each.run)
+        merger.add(reduction.signals, reduction.columns(mask.voxels))
     return merger.result()
-
-
-def _positions(wanted: npt.NDArray[np.int64], available: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Find wanted voxels among available ones, both ascending; -1 where one is not there."""
-    positions = np.minimum(np.searchsorted(available, wanted), len(available) - 1)
-    return np.where(available[positions] == wanted, positions, -1)
 
 
 def _find_parcellations(job: Job) -> list[Parcellation]:
@@ -473,11 +464,27 @@ def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[P
     parcellations : sequence of Parcellation
         The parcels.
     """
-    voxels = ReductionStore(task.config.work_dir).load_voxels(task.digest)
-    confounds, signals = extract_signals(task, Mask(_volume(voxels, task.grid), task.grid), parcellations)
-    derivatives.write_outliers(names, task.run, confounds)
+    reduction = ReductionStore(task.config.work_dir).load(task.digest)
+    if reduction is None:
+        raise _vanished(task.run)
+    confounds, signals = extract_signals(task, reduction, parcellations)
+    write_outliers(names, task.run, confounds)
     for parcellation, each in zip(parcellations, signals, strict=True):
-        derivatives.write_signals(names, task.run, confounds, parcellation, each, task.config)
+        write_signals(names, task.run, confounds, parcellation, each, task.config)
+
+
+def _write_tangents(
+    job: Job, reduced: Sequence[Reduced], parcellations: Sequence[Parcellation], failures: Failures
+) -> None:
+    runs = [each.run for each in reduced if each.run not in failures.reasons]
+    is_group = job.config.analysis_level == "group"
+    for parcellation in parcellations:
+        for problem in write_tangents(job.names, runs, parcellation, job.config, is_group=is_group):
+            logger.warning("%s", problem)
+
+
+def _vanished(run: Run) -> InputOutputError:
+    return InputOutputError(f"The reduction of {run.label} vanished from the work folder.", "Start again.")
 
 
 def _document(

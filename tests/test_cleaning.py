@@ -15,7 +15,9 @@ from scipy.interpolate import CubicSpline
 from bids_parcellate.cleaning import (
     apply_operator,
     baseline,
+    baseline_weights,
     clean,
+    clean_to_scores,
     degrees_of_freedom,
     standardize,
     temporal_operator,
@@ -294,10 +296,24 @@ def test_missing_values_stay_missing(signals):
 
 
 def test_baseline_is_the_mean_that_nilearn_uses(signals, kept):
-    np.testing.assert_allclose(baseline(signals), signals.mean(axis=0))
-    np.testing.assert_allclose(baseline(signals, sample_mask=kept), signals[kept].mean(axis=0))
+    def mean(**options):
+        return baseline(baseline_weights(N_VOLUMES, **options), signals)
+
+    np.testing.assert_allclose(mean(), signals.mean(axis=0))
+    np.testing.assert_allclose(mean(sample_mask=kept), signals[kept].mean(axis=0))
     filled = CubicSpline(np.flatnonzero(kept), signals[kept])(np.arange(3, N_VOLUMES))
-    np.testing.assert_allclose(baseline(signals, sample_mask=kept, filtered=True), filled.mean(axis=0))
+    np.testing.assert_allclose(mean(sample_mask=kept, filtered=True), filled.mean(axis=0))
+
+
+def test_scores_lead_back_to_the_signals(signals, confounds):
+    """Also where there are more voxels than are worked on at a time."""
+    raw = (100 + np.tile(signals, (1, 150))).astype(np.float32)
+    operator = temporal_operator(N_VOLUMES, confounds=confounds)
+    cleaned = apply_operator(operator, raw)
+    scores, before = clean_to_scores(operator, baseline_weights(N_VOLUMES), raw.copy())
+    np.testing.assert_allclose(scores.centre + scores.deviation * scores.values, cleaned, rtol=1e-6)
+    np.testing.assert_allclose(scores.values, standardize(cleaned, "zscore_sample"), atol=1e-6)
+    np.testing.assert_allclose(before, raw.mean(axis=0, dtype=np.float64))
 
 
 # -- Errors -----------------------------------------------------------------------------------------------------------

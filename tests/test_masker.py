@@ -1,21 +1,27 @@
 """The masker: nilearn's maskers are the truth."""
 
+import inspect
 import pickle
+import re
 import shutil
 import warnings
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import sklearn
 from joblib import Memory
 from nilearn.image import resample_img
 from nilearn.maskers import MultiNiftiMasker, NiftiMasker
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from bids_parcellate.adoption import adopt_parameters, is_masker
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.masker import Masker, adopt_parameters, check_signals, is_masker
+from bids_parcellate.masker import Masker, check_signals
 from tests.simulated import AFFINE, simulate
 
 SIMULATION = simulate(3)
@@ -121,6 +127,16 @@ class TestMasks:
         with pytest.raises(MissingInputError, match="TEMPLATEFLOW_HOME"):
             Masker(mask_strategy="whole-brain-template").fit(IMAGES)
 
+    @pytest.mark.parametrize("strategy", ["epi", "background"])
+    @pytest.mark.parametrize("kind", [NiftiMasker, MultiNiftiMasker])
+    def test_overlap_with_those_of_nilearn_for_each_run(self, real_images, strategy, kind):
+        # nilearn's masker of one image has other defaults than that of several, which Parcellations uses.
+        options = {"opening": 2, "connected": True} if kind is NiftiMasker else {}
+        for path in real_images:
+            truth, _ = with_nilearn(str(path), masker=kind, mask_strategy=strategy, mask_args=options)
+            mask = Masker(mask_strategy=strategy).fit(path).mask_.data
+            assert 2 * np.sum(mask & truth) / (mask.sum() + truth.sum()) >= 0.99
+
     def test_unknown_arguments_are_ignored_with_a_warning(self):
         with pytest.warns(UserWarning, match="'background' has no arguments foo: they are ignored"):
             masker = Masker(mask_strategy="background", mask_args={"foo": 1, "opening": 0}).fit(IMAGES)
@@ -139,6 +155,9 @@ class TestMasks:
             ({"standardize": "std"}, UsageError, "'std'; allowed are"),
             ({"smoothing_fwhm": -1}, UsageError, "negative"),
             ({"smoothing_fwhm": "fast"}, TypeError, "'fast'"),
+            ({"dtype": bool}, TypeError, "dtype is <class 'bool'>"),
+            ({"dtype": "U3"}, TypeError, "dtype is 'U3'"),
+            ({"memory": 3}, TypeError, "memory is a int"),
         ],
     )
     def test_bad_parameters_are_refused(self, parameters, error, message):
@@ -192,7 +211,7 @@ class TestSignals:
         _, truth = with_nilearn(IMAGES, mask_img=SIMULATION.mask_img, confounds=confounds, **parameters)
         masker = Masker(SIMULATION.mask_img, **parameters).fit()
         for ours, theirs in zip(masker.transform(IMAGES, confounds), truth, strict=True):
-            assert ours.dtype == np.float32
+            assert ours.dtype == theirs.dtype
             # A voxel's signal, which is 1% of its intensity, is as exact as single precision allows.
             assert_close(ours, theirs, 5e-5)
 
@@ -247,7 +266,7 @@ class TestSignals:
         np.testing.assert_array_equal(signals, expected)
 
     def test_that_confounds_explain_whole_are_refused(self):
-        with pytest.raises(DataError, match=r"the image: .* leave nothing of the 40 volumes"):
+        with pytest.raises(DataError, match=r"the image: 40 kept volumes, 45 confounds .* leave 0 degrees"):
             Masker(SIMULATION.mask_img, detrend=True).fit().transform(IMAGES[0], RNG.normal(size=(40, 45)))
 
     def test_errors_name_the_image(self):
@@ -256,6 +275,152 @@ class TestSignals:
             Masker(SIMULATION.mask_img).fit().transform(IMAGES[:2], confounds)
         with pytest.raises(DataError, match="image 1 of 2: 1 volume is too few"):
             Masker(SIMULATION.mask_img, standardize="zscore").fit().transform(IMAGES[:2], sample_mask=[[3], None])
+
+
+def public_names(estimator):
+    return {name for name in dir(estimator) if not name.startswith("_")}
+
+
+# What fitted maskers of nilearn's have and ours has not.
+LEFT_OUT = {
+    "clean_args": "it names the arguments of nilearn.signal.clean",
+    "clean_args_": "as clean_args",
+    "cmap": "reports draw images in grey",
+    "high_variance_confounds": "confounds are passed, not computed",
+    "runs": "a run is an image: runs are a list of images",
+}
+GUIDE = (Path(__file__).parents[1] / "docs" / "from-nilearn.md").read_text()
+
+
+class TestInterface:
+    @pytest.mark.parametrize("kind", [NiftiMasker, MultiNiftiMasker])
+    def test_names_are_those_of_nilearn_but_for_those_left_out(self, kind):
+        theirs = kind(SIMULATION.mask_img, standardize=None).fit()
+        assert public_names(theirs) - public_names(Masker(SIMULATION.mask_img).fit()) == set(LEFT_OUT)
+        for name in LEFT_OUT:
+            assert f"`{name}`" in GUIDE, f"the page for people who come from nilearn tells of {name}"
+
+    @pytest.mark.parametrize(
+        "name", ["fit", "transform", "fit_transform", "inverse_transform", "transform_single_imgs"]
+    )
+    def test_methods_take_the_same(self, name):
+        theirs, ours = (
+            [each.name for each in inspect.signature(getattr(kind, name)).parameters.values()]
+            for kind in (NiftiMasker, Masker)
+        )
+        assert [each for each in theirs if each != "fit_params"] == ours
+
+    def test_transform_imgs_takes_the_same(self):
+        theirs, ours = (inspect.signature(kind.transform_imgs) for kind in (MultiNiftiMasker, Masker))
+        assert list(ours.parameters) == list(theirs.parameters)
+
+    def test_requests_of_metadata_are_the_same(self):
+        with sklearn.config_context(enable_metadata_routing=True):
+            masker = Masker().set_transform_request(confounds=True, sample_mask=False).set_fit_request(imgs=True)
+            ours = masker.get_metadata_routing()
+            theirs = NiftiMasker().get_metadata_routing()
+        for method in ("fit", "transform"):
+            assert getattr(ours, method).requests.keys() == getattr(theirs, method).requests.keys()
+        assert ours.transform.requests["confounds"] is True
+        assert ours.transform.requests["sample_mask"] is False
+
+    def test_attributes_are_the_same(self, tmp_path):
+        parameters = {"memory": tmp_path, "memory_level": 1, "target_affine": AFFINE_4MM, "verbose": 0}
+        ours = Masker(SIMULATION.mask_img, **parameters).fit()
+        theirs = NiftiMasker(SIMULATION.mask_img, standardize=None, **parameters).fit()
+        np.testing.assert_array_equal(ours.affine_, theirs.affine_)
+        assert ours.n_elements_ == theirs.n_elements_
+        assert Path(ours.memory_.location) == Path(theirs.memory_.location)
+        assert len(ours.get_feature_names_out()) == len(theirs.get_feature_names_out())
+        assert list(ours.get_feature_names_out()[:2]) == ["masker0", "masker1"]  # scikit-learn: the name of the class
+
+    @pytest.mark.parametrize("make", [lambda volume: volume, lambda volume: IMAGES[0], lambda volume: [volume, volume]])
+    def test_transform_single_imgs_gives_an_array(self, make):
+        volume = nib.Nifti1Image(IMAGES[0].get_fdata()[..., 0], AFFINE)
+        theirs = NiftiMasker(SIMULATION.mask_img, standardize=None).fit().transform_single_imgs(make(volume))
+        assert_close(Masker(SIMULATION.mask_img).fit().transform_single_imgs(make(volume)), theirs)
+
+    def test_transform_single_imgs_takes_one_run(self):
+        masker = Masker(SIMULATION.mask_img, detrend=True).fit()
+        kept = np.arange(3, 40)
+        expected = masker.transform(IMAGES[0], CONFOUNDS[0], kept)
+        np.testing.assert_array_equal(masker.transform_single_imgs(IMAGES[0], CONFOUNDS[0], kept), expected)
+        with pytest.raises(UsageError, match="there are 3"):
+            masker.transform_single_imgs(IMAGES)
+
+    def test_transform_imgs_gives_a_list(self):
+        volume = nib.Nifti1Image(IMAGES[0].get_fdata()[..., 0], AFFINE)
+        ours = Masker(SIMULATION.mask_img).fit()
+        theirs = MultiNiftiMasker(SIMULATION.mask_img, standardize=None).fit()
+        for images in (IMAGES, IMAGES[:1], [volume], [volume, volume]):
+            for mine, their in zip(ours.transform_imgs(images, n_jobs=2), theirs.transform_imgs(images), strict=True):
+                assert_close(mine, their)
+
+    def test_says_what_it_does_only_if_asked(self, capfd):
+        Masker(SIMULATION.mask_img).fit(IMAGES[0])
+        assert capfd.readouterr() == ("", "")
+        Masker(SIMULATION.mask_img, verbose=1).fit(IMAGES[0])
+        assert "The mask has 832 voxels." in capfd.readouterr().err
+
+
+class TestOutput:
+    @pytest.mark.parametrize(("kind", "frame"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
+    def test_can_be_data_frames(self, kind, frame):
+        masker = Masker(SIMULATION.mask_img).fit().set_output(transform=kind)
+        theirs = NiftiMasker(SIMULATION.mask_img, standardize=None).fit().set_output(transform=kind)
+        volume = nib.Nifti1Image(IMAGES[0].get_fdata()[..., 0], AFFINE)
+        for image in (IMAGES[0], volume):
+            table = masker.transform(image)
+            assert isinstance(table, frame)
+            assert list(table.columns) == list(masker.get_feature_names_out())
+            assert_close(table.to_numpy(), theirs.transform(image).to_numpy())
+        assert all(isinstance(table, frame) for table in masker.transform(IMAGES))
+        assert masker.inverse_transform(masker.transform(IMAGES[0])).shape == IMAGES[0].shape
+        assert isinstance(clone(masker).set_output(transform="default").fit().transform(volume), np.ndarray)
+
+
+class TestTypes:
+    @pytest.mark.parametrize("target", [{}, {"target_affine": AFFINE_4MM}], ids=["", "resampled"])
+    @pytest.mark.parametrize("smoothing_fwhm", [None, 4])
+    @pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4", "f8", ">f4"])
+    def test_follow_the_images(self, dtype, smoothing_fwhm, target):
+        image = nib.Nifti1Image((IMAGES[0].get_fdata() / 8).astype(dtype), AFFINE)
+        parameters = {"mask_img": SIMULATION.mask_img, "smoothing_fwhm": smoothing_fwhm, **target}
+        _, theirs = with_nilearn(image, masker=NiftiMasker, **parameters)
+        assert Masker(**parameters).fit().transform(image).dtype == theirs.dtype.newbyteorder("=")
+
+    @pytest.mark.parametrize("wanted", ["float32", "float64", np.int32, "f2"])
+    def test_can_be_chosen(self, wanted):
+        image = nib.Nifti1Image(IMAGES[0].get_fdata().astype(np.float32), AFFINE)
+        _, theirs = with_nilearn(image, masker=NiftiMasker, mask_img=SIMULATION.mask_img, dtype=wanted)
+        ours = Masker(SIMULATION.mask_img, dtype=wanted).fit().transform(image)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+    def test_auto_is_single_precision(self):
+        assert Masker(SIMULATION.mask_img, dtype="auto").fit().transform(IMAGES[0]).dtype == np.float32
+
+
+class TestReport:
+    @pytest.mark.parametrize("imgs", [None, IMAGES[0]])
+    def test_is_one_file_with_mask_and_parameters(self, imgs, tmp_path):
+        report = Masker(SIMULATION.mask_img, smoothing_fwhm=3).fit(imgs).generate_report(title="Which <voxels>")
+        report.save_as_html(tmp_path / "mask.html")
+        html = (tmp_path / "mask.html").read_text()
+        assert "Which &lt;voxels&gt;" in html
+        assert "832 voxels" in html
+        assert "smoothing_fwhm" in html
+        assert ("over the first volume" in html) == (imgs is not None)
+        assert "http://" not in html.replace("http://www.w3.org", "")
+
+    def test_shows_the_image_unless_told_not_to(self):
+        pages = [
+            Masker(SIMULATION.mask_img, reports=reports).fit(imgs).generate_report().html
+            for reports, imgs in ((True, IMAGES[0]), (True, None), (False, IMAGES[0]))
+        ]
+        pictures = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in pages]
+        assert [len(each) for each in pictures] == [1, 1, 1]
+        assert pictures[0] != pictures[1] == pictures[2]
 
 
 class TestInverse:
@@ -294,6 +459,12 @@ class TestInverse:
     def test_wrong_shapes_are_refused(self, bad, message):
         with pytest.raises(ValueError, match=message):
             check_signals(bad, 5)
+
+    @pytest.mark.parametrize("value", [2**31, -(2**31) - 1])
+    def test_numbers_that_do_not_fit_are_refused(self, value):
+        with pytest.raises(UsageError, match="int32 cannot hold"):
+            check_signals(np.array([value, 0]), 2)
+        assert check_signals(np.array([2**31 - 1, -(2**31)]), 2).dtype == np.int32
 
     def test_text_is_refused(self):
         with pytest.raises(UsageError, match="numbers are needed"):

@@ -39,10 +39,10 @@ def test_unknown_entities_are_refused():
 def test_names_of_a_run():
     folder = "/out/sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1"
     atlas = "space-MNI_atlas-Study_seg-hierarchicalkmeans_scale-50_res-2"
-    assert str(NAMES.signals(RUN, 50, ".tsv")) == f"{folder}_{atlas}_stat-mean_desc-simple_timeseries.tsv"
-    assert str(NAMES.connectivity(RUN, 50, ".json")) == (
-        f"{folder}_{atlas}_stat-pearsoncorrelation_desc-simple_relmat.json"
-    )
+    assert str(NAMES.signals(RUN, 50, "mean", ".tsv")) == f"{folder}_{atlas}_stat-mean_desc-simple_timeseries.tsv"
+    for kind, label in (("pearson", "pearsoncorrelation"), ("tangent", "tangent")):
+        expected = f"{folder}_{atlas}_stat-{label}_desc-simple_relmat.json"
+        assert str(NAMES.connectivity(RUN, 50, kind, ".json")) == expected
     assert str(NAMES.outliers(RUN, ".tsv")) == f"{folder}_desc-simple_outliers.tsv"
 
 

@@ -1,13 +1,17 @@
 """Both classes on the same inputs: what is the same, and where nilearn's result is the one not to have."""
 
 import inspect
+import tracemalloc
 import warnings
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from nilearn.maskers import NiftiMasker
 from nilearn.regions import Parcellations as NilearnParcellations
 from nilearn.regions.parcellations import _estimator_fit
@@ -18,6 +22,7 @@ from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate import Parcellations
+from bids_parcellate.errors import UsageError
 from tests.simulated import AFFINE, simulate
 
 METHODS = NilearnParcellations.VALID_METHODS
@@ -81,6 +86,19 @@ def n_pieces(labels):
     return [ndimage.label(labels == label)[1] for label in range(1, int(labels.max()) + 1)]
 
 
+def public_names(estimator):
+    return {name for name in dir(estimator) if not name.startswith("_")}
+
+
+# What a fitted object of nilearn's has and ours has not.
+LEFT_OUT = {
+    "do_cca": "a constant that nilearn's class inherits from its ICA; no step of ours reads it",
+    "dtype": "always None in nilearn; signals have the types that nilearn gives them",
+    "maps_masker_": "its signals are those of the components: masker_.transform(image) @ components_.T",
+}
+GUIDE = (Path(__file__).parents[1] / "docs" / "from-nilearn.md").read_text()
+
+
 # -- The interface ----------------------------------------------------------------------------------------------------
 
 
@@ -100,12 +118,24 @@ class TestInterface:
             assert (mine.name, mine.default, mine.kind) == (their.name, their.default, their.kind)
         assert [each.name for each in ours[len(theirs) :]] == ["sample_mask"] * (method != "inverse_transform")
 
+    def test_names_are_the_same_but_for_those_left_out(self):
+        ours, theirs = fit_both(IMAGES)
+        assert public_names(theirs) - public_names(ours) == set(LEFT_OUT)
+        for name in LEFT_OUT:
+            assert f"`{name}`" in GUIDE, f"the page for people who come from nilearn tells of {name}"
+
     def test_valid_methods_are_the_same(self):
         assert Parcellations.VALID_METHODS == NilearnParcellations.VALID_METHODS
 
     def test_requests_of_metadata_can_be_set(self):
-        theirs = {name for name in dir(NilearnParcellations) if name.startswith(("set_", "get_"))}
-        assert theirs <= set(dir(Parcellations)) | {"get_doc_link"}
+        with sklearn.config_context(enable_metadata_routing=True):
+            for method in ("fit", "transform", "inverse_transform", "score"):
+                theirs = getattr(NilearnParcellations("ward").get_metadata_routing(), method).requests
+                ours = getattr(Parcellations("ward").get_metadata_routing(), method).requests
+                assert ours == theirs | ({} if method == "inverse_transform" else {"sample_mask": None})
+                asked = dict.fromkeys(theirs, True)
+                changed = getattr(Parcellations("ward"), f"set_{method}_request")(**asked)
+                assert getattr(changed.get_metadata_routing(), method).requests == ours | asked
 
     @pytest.mark.parametrize("method", METHODS)
     def test_attributes_have_the_same_shapes(self, method):
@@ -151,6 +181,49 @@ class TestInterface:
                 else [(each.shape, image.shape, each.dtype) for each, image in zip(signals, images, strict=True)]
             )
         assert found[0] == found[1]
+
+
+class TestTypes:
+    """The types of signals follow those of the images."""
+
+    @pytest.mark.parametrize("smoothing_fwhm", [None, 4.0])
+    @pytest.mark.parametrize("parameters", [{}, {"standardize": "zscore_sample"}, {"detrend": True}], ids=str)
+    @pytest.mark.parametrize("kind", ["uint8", "int16", "int32", "float32", "float64", "scaled", "float64 as int16"])
+    def test_of_signals_and_their_images(self, kind, parameters, smoothing_fwhm, tmp_path):
+        parameters = {"smoothing_fwhm": smoothing_fwhm, **parameters}
+        ours, theirs = fit_both(IMAGES, **parameters)
+        image = with_type(IMAGES[0], kind, tmp_path)
+        for make in (lambda: image, lambda: [image, IMAGES[1]], lambda: nib.four_to_three(image)):
+            found = [each.transform(make()) for each in (ours, theirs)]
+            types = [[each.dtype for each in signals] for signals in found]  # of rows, or of the items of a list
+            assert types[0] == types[1]
+        signals = ours.transform(image)
+        assert ours.inverse_transform(signals).get_data_dtype() == theirs.inverse_transform(signals).get_data_dtype()
+        assert signals.dtype == theirs.transform(image).dtype
+
+    @pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "i8", "f4", "f8"])
+    def test_of_images_are_those_of_signals(self, dtype):
+        ours, theirs = fit_both(IMAGES)
+        for shape in ((8,), (3, 8)):
+            with quiet():
+                images = [each.inverse_transform(np.ones(shape, dtype=dtype)) for each in (ours, theirs)]
+            types = [np.asanyarray(image.dataobj).dtype for image in images]
+            assert types[0] == types[1]
+            np.testing.assert_array_equal(images[0].get_fdata(), images[1].get_fdata())
+
+
+def with_type(image, kind, folder):
+    """Make an image whose numbers are of another type."""
+    data = np.asarray(image.dataobj)
+    if kind == "float64 as int16":  # the type that its header has, for the day when it is saved
+        return nib.Nifti1Image(data, image.affine, dtype=np.int16)
+    if kind != "scaled":
+        return nib.Nifti1Image((data / 8).astype(kind), image.affine)
+    scaled = nib.Nifti1Image(data, image.affine)
+    scaled.header.set_data_dtype(np.int16)
+    scaled.header.set_slope_inter(0.1, 0)
+    nib.save(scaled, folder / "scaled.nii")
+    return nib.load(folder / "scaled.nii")
 
 
 BAD_FITS = {
@@ -384,6 +457,34 @@ class TestDefects:
         truth = np.kron(np.arange(64).reshape(4, 4, 4), np.ones((3, 3, 3)))
         assert adjusted_rand_score(truth.ravel(), ours.labels_) == 1
         assert adjusted_rand_score(truth.ravel(), theirs.labels_img_.get_fdata().ravel()) < 0.9
+
+    def test_rena_gives_as_many_parcels_as_there_are_pieces(self):
+        mask = SIMULATION.truth > 0
+        mask[:, 4] = mask[:, 9] = False  # three slabs
+        image = nib.Nifti1Image(mask.astype(np.uint8), AFFINE)
+        theirs = Theirs("rena", 2, mask=image, standardize=None).fit(IMAGES)
+        assert theirs.n_elements_ > 2
+        with pytest.raises(UsageError, match="in 3 pieces"):
+            Parcellations("rena", 2, mask=image).fit(IMAGES)
+
+    def test_memory_grows_with_the_runs(self, tmp_path):
+        simulation = simulate(1, shape=(18, 18, 18), n_volumes=40)
+        paths = [tmp_path / f"{number}.nii" for number in range(9)]
+        for path in paths:
+            nib.save(simulation.images[0], path)
+        mask, growth = simulation.mask_img, []
+        del simulation
+        for kind in (partial(Parcellations, n_components=40), Theirs):
+            kind("rena", 50, mask=mask, standardize=None).fit(paths[:1])  # compiles
+            peaks = []
+            for n_runs in (3, 9):
+                tracemalloc.start()
+                kind("rena", 50, mask=mask, standardize=None).fit(paths[:n_runs])
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+            growth.append(peaks[1] / peaks[0])
+        assert growth[0] < 1.2
+        assert growth[1] > 1.5
 
     def test_whitened_components_count_noise_as_much_as_signal(self):
         simulation = simulate(3, n_volumes=80, noise=2.5, seed=1)

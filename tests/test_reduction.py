@@ -144,12 +144,19 @@ def test_result_depends_only_on_the_runs_and_their_order():
     np.testing.assert_array_equal(merger.result().singular_values, once.singular_values)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_batch_size_hardly_matters(batch_size):
+@pytest.mark.parametrize("n_waiting", [1, 90, 10_000])
+def test_how_many_wait_hardly_matters(n_waiting):
     runs = simulate_runs(8, 60, 800)
-    one, other = merge(runs, 30), merge(runs, 30, batch_size=batch_size)
+    one, other = merge(runs, 30), merge(runs, 30, n_waiting=n_waiting)
     np.testing.assert_allclose(one.singular_values, other.singular_values, rtol=0.02)
     assert cosines(one.components, other.components[:15]).min() > 0.99
+
+
+def test_threads_do_not_change_a_bit():
+    runs = simulate_runs(8, 60, 20_000)
+    one, other = merge(runs, 30), merge(runs, 30, n_threads=3)
+    np.testing.assert_array_equal(one.components, other.components)
+    np.testing.assert_array_equal(one.singular_values, other.singular_values)
 
 
 def test_voxels_that_runs_lack():

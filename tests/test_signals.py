@@ -1,14 +1,29 @@
-"""Signals of parcels against direct sums, numpy and nilearn."""
+"""Signals of parcels against direct sums, numpy, a full decomposition and known answers."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nilearn.connectome import ConnectivityMeasure
-from sklearn.covariance import EmpiricalCovariance
 
-from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.signals import coverage, parcel_means, parcel_sizes, pearson, volume_parcel_sums
+from bids_parcellate.errors import UsageError
+from bids_parcellate.reduction import reduce_signals
+from bids_parcellate.signals import (
+    coverage,
+    parcel_eigenvariates,
+    parcel_means,
+    parcel_medians,
+    parcel_sizes,
+    volume_parcel_sums,
+)
+
+SUMMARIES = [parcel_means, parcel_medians, parcel_eigenvariates]
+
+
+def centred(rng, n_volumes, n_voxels):
+    """Voxels that share a signal, with weights of their own and noise; without their mean over time."""
+    shared = rng.normal(size=(n_volumes, 1)) * rng.uniform(0.2, 1.5, size=n_voxels)
+    signals = shared + 0.5 * rng.normal(size=(n_volumes, n_voxels))
+    return signals - signals.mean(axis=0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -57,51 +72,99 @@ def test_coverage():
     np.testing.assert_array_equal(coverage(labels, available, 4), [0.75, 0, 1, np.nan])
 
 
+@pytest.mark.parametrize("summarize", SUMMARIES)
 @pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 1, 2]])
-def test_labels_beyond_the_parcels_are_refused(labels):
+def test_labels_beyond_the_parcels_are_refused(summarize, labels):
     with pytest.raises(UsageError, match="allowed are 0 to 2"):
-        parcel_means(np.ones((2, 3)), np.array(labels), 2)
+        summarize(np.ones((2, 3)), np.array(labels), 2)
 
 
-def test_labels_must_fit_the_signals():
+@pytest.mark.parametrize("summarize", SUMMARIES)
+def test_labels_must_fit_the_signals(summarize):
     with pytest.raises(UsageError, match=r"\(4,\).*\(3,\)"):
-        parcel_means(np.ones((2, 3)), np.ones(4, dtype=int), 1)
-
-
-@pytest.mark.parametrize("offset", [0, 1e6])
-def test_correlations_equal_numpy_and_nilearn(offset):
-    rng = np.random.default_rng(0)
-    signals = rng.normal(size=(80, 12)) @ rng.normal(size=(12, 12)) + offset
-    correlations = pearson(signals)
-    np.testing.assert_allclose(correlations, np.corrcoef(signals.T), atol=1e-8)
-    measure = ConnectivityMeasure(
-        EmpiricalCovariance(store_precision=False), kind="correlation", standardize="zscore_sample"
-    )
-    np.testing.assert_allclose(correlations, measure.fit_transform([signals])[0], atol=1e-8)
+        summarize(np.ones((2, 3)), np.ones(4, dtype=int), 1)
 
 
 @settings(max_examples=30, deadline=None)
-@given(n_volumes=st.integers(2, 20), n_parcels=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
-def test_correlations_are_exactly_symmetric_and_bounded(n_volumes, n_parcels, seed):
-    correlations = pearson(np.random.default_rng(seed).normal(size=(n_volumes, n_parcels)))
-    np.testing.assert_array_equal(correlations, correlations.T)
-    np.testing.assert_array_equal(np.diag(correlations), 1)
-    assert np.abs(correlations).max() <= 1
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    n_volumes=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_medians_and_eigenvariates_are_those_of_each_parcel(labels, n_volumes, seed):
+    """SPM's eigenvariate: the first left singular vector times s / sqrt(n), its weights with a positive sum."""
+    labels = np.array(labels)
+    signals = centred(np.random.default_rng(seed), n_volumes, len(labels)).astype(np.float32)
+    medians, eigenvariates = parcel_medians(signals, labels, 4), parcel_eigenvariates(signals, labels, 4)
+    for parcel in range(1, 5):
+        members = signals[:, labels == parcel].astype(float)
+        n_voxels = members.shape[1]
+        if n_voxels == 0:
+            assert np.isnan(medians[:, parcel - 1]).all()
+            assert np.isnan(eigenvariates[:, parcel - 1]).all()
+            continue
+        np.testing.assert_array_equal(medians[:, parcel - 1], np.median(members, axis=1))
+        u, s, vt = np.linalg.svd(members, full_matrices=False)
+        # Which direction is the first is only sure if the second is clearly smaller, and its sign if the mean is not 0.
+        if len(s) == 1 or s[0] > 1.01 * s[1]:
+            expected = np.sign(vt[0].sum()) * u[:, 0] * s[0] / np.sqrt(n_voxels)
+            found = eigenvariates[:, parcel - 1]
+            if abs(vt[0].sum()) < 1e-6:
+                found = found * np.sign(found @ expected)
+            np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
-def test_parcels_without_a_varying_signal_have_no_correlations():
-    signals = np.random.default_rng(0).normal(size=(30, 6))
-    expected = np.corrcoef(signals[:, [0, 2]].T)
-    signals[:, 1] = 0.1  # the mean of thirty times 0.1 is not 0.1
-    signals[:, 3] = np.nan
-    signals[4, 4] = np.inf
-    signals[5, 5] = np.nan
-    correlations = pearson(signals)
-    np.testing.assert_allclose(correlations[np.ix_([0, 2], [0, 2])], expected)
-    assert np.isnan(correlations[[1, 3, 4, 5]]).all()
-    assert np.isnan(correlations[:, [1, 3, 4, 5]]).all()
+@pytest.mark.parametrize(("n_volumes", "n_voxels"), [(40, 15), (15, 40)])
+def test_an_eigenvariate_has_the_units_and_the_sign_of_the_mean(n_volumes, n_voxels):
+    rng = np.random.default_rng(0)
+    labels = np.ones(n_voxels, dtype=int)
+    course = rng.normal(size=(n_volumes, 1))
+    np.testing.assert_allclose(parcel_eigenvariates(np.tile(course, n_voxels), labels, 1), course, atol=1e-12)
+    signals = centred(rng, n_volumes, n_voxels)
+    mean, eigenvariate = (summarize(signals, labels, 1)[:, 0] for summarize in (parcel_means, parcel_eigenvariates))
+    assert np.corrcoef(mean, eigenvariate)[0, 1] > 0.9
+    np.testing.assert_allclose(parcel_eigenvariates(-signals, labels, 1)[:, 0], -eigenvariate, atol=1e-12)
+    np.testing.assert_allclose(parcel_eigenvariates(100 * signals, labels, 1)[:, 0], 100 * eigenvariate, atol=1e-10)
 
 
-def test_one_volume_has_no_correlation():
-    with pytest.raises(DataError, match="1 volume is too few"):
-        pearson(np.ones((1, 3)))
+def test_what_each_summary_withstands():
+    """Voxels that do not share the signal hardly touch the eigenvariate, a glitch in a few voxels not the median."""
+    rng = np.random.default_rng(0)
+    course = rng.normal(size=200)
+    signals = np.outer(course, np.r_[np.ones(20), np.zeros(20)]) + 0.3 * rng.normal(size=(200, 40))
+    labels = np.ones(40, dtype=int)
+    eigenvariate, median = (summarize(signals, labels, 1)[:, 0] for summarize in (parcel_eigenvariates, parcel_medians))
+    assert np.corrcoef(eigenvariate, course)[0, 1] > 0.99
+    signals[3] += np.r_[np.full(15, 1e3), np.zeros(25)]  # a glitch in fewer than half of the voxels
+    glitched = parcel_medians(signals, labels, 1)[:, 0]
+    np.testing.assert_array_equal(np.delete(glitched, 3), np.delete(median, 3))
+    assert abs(glitched[3]) < 10
+    assert parcel_means(signals, labels, 1)[3, 0] > 300
+
+
+def test_eigenvariates_follow_from_a_reduction():
+    rng = np.random.default_rng(0)
+    signals = centred(rng, 30, 200)
+    labels = rng.integers(0, 6, size=200)
+    reduction = reduce_signals(signals, 30)
+    scaled = reduction.components * reduction.singular_values[:, np.newaxis]
+    found = reduction.time_courses @ parcel_eigenvariates(scaled, labels, 5)
+    np.testing.assert_allclose(found, parcel_eigenvariates(signals, labels, 5), atol=1e-5)
+
+
+def test_values_that_are_not_finite_stay_in_their_parcel():
+    signals = centred(np.random.default_rng(0), 10, 6)
+    labels = np.array([1, 1, 1, 2, 2, 2])
+    medians, eigenvariates = parcel_medians(signals, labels, 2), parcel_eigenvariates(signals, labels, 2)
+    signals[4, 1] = np.nan
+    found = parcel_medians(signals, labels, 2)
+    assert np.isnan(found[4, 0])
+    found[4, 0] = medians[4, 0] = 0
+    np.testing.assert_array_equal(found[:, 1], medians[:, 1])
+    found = parcel_eigenvariates(signals, labels, 2)
+    assert np.isnan(found[:, 0]).all()
+    np.testing.assert_array_equal(found[:, 1], eigenvariates[:, 1])
+
+
+def test_voxels_that_are_zero_give_zero():
+    np.testing.assert_array_equal(parcel_eigenvariates(np.zeros((5, 3)), np.array([1, 1, 2]), 2), np.zeros((5, 2)))

@@ -10,7 +10,7 @@ from nilearn.image import smooth_img
 from scipy.ndimage import gaussian_filter1d
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.smoothing import FWHM_PER_SIGMA, gaussian_kernel, smooth_volume
+from bids_parcellate.smoothing import FWHM_PER_SIGMA, Smoother, gaussian_kernel, smooth_volume
 
 SHAPES = st.tuples(*3 * [st.integers(1, 9)])
 
@@ -60,6 +60,24 @@ def test_is_symmetric_and_keeps_constants(shape, fwhm, seed):
     inner = np.vdot(smooth_volume(one, (2, 3, 4), fwhm).astype(float), other)
     assert np.vdot(one, smooth_volume(other, (2, 3, 4), fwhm).astype(float)) == pytest.approx(inner, abs=1e-4)
     np.testing.assert_allclose(smooth_volume(np.full(shape, 7.0), (2, 3, 4), fwhm), 7, rtol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), fwhm=st.one_of(st.none(), st.floats(0.5, 30)))
+def test_smoother_gives_the_voxels_of_its_mask(data, fwhm):
+    shape = data.draw(SHAPES)
+    mask = data.draw(arrays(bool, shape))
+    mask[tuple(data.draw(st.integers(0, n - 1)) for n in shape)] = True
+    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    volume[mask.nonzero()[0][0], 0, 0] = np.nan
+    expected = smooth_volume(volume, (2, 3, 4), fwhm)[mask]
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        np.testing.assert_allclose(Smoother(mask, (2, 3, 4), fwhm)(layout(volume)), expected, atol=1e-6)
+
+
+def test_smoother_refuses_a_volume_of_another_shape(volume):
+    with pytest.raises(UsageError, match="does not fit a mask"):
+        Smoother(np.ones((3, 3, 3), dtype=bool), (3, 3, 3), 4)(volume)
 
 
 @pytest.mark.parametrize("fwhm", [0, 0.0, None])

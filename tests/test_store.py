@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bids_parcellate.reduction import reduce_signals
-from bids_parcellate.store import ReductionStore, RunReduction
+from bids_parcellate.run_reduction import RunReduction, Units
+from bids_parcellate.store import ReductionStore
 
 DIGEST = "ab" * 32
 
@@ -10,21 +13,25 @@ DIGEST = "ab" * 32
 @pytest.fixture
 def run():
     signals = np.random.default_rng(0).normal(size=(20, 50)).astype(np.float32)
-    return RunReduction(reduce_signals(signals, 5), np.arange(0, 100, 2), np.arange(25) > 4, mean_fd=0.12)
+    units = Units(*np.random.default_rng(1).normal(size=(3, 50)).astype(np.float32))
+    return RunReduction(reduce_signals(signals, 5), np.arange(0, 100, 2), units, np.arange(25) > 4, mean_fd=0.12)
 
 
 def test_loading_gives_what_was_saved(tmp_path, run):
     store = ReductionStore(tmp_path)
     store.save(DIGEST, run)
     loaded = store.load(DIGEST)
-    np.testing.assert_array_equal(loaded.reduction.components, run.reduction.components)
-    np.testing.assert_array_equal(loaded.reduction.singular_values, run.reduction.singular_values)
+    np.testing.assert_array_equal(loaded.signals.components, run.signals.components)
+    np.testing.assert_array_equal(loaded.signals.singular_values, run.signals.singular_values)
     np.testing.assert_array_equal(loaded.voxels, run.voxels)
     np.testing.assert_array_equal(store.load_voxels(DIGEST), run.voxels)
     np.testing.assert_array_equal(loaded.kept, run.kept)
+    np.testing.assert_array_equal(loaded.signals.time_courses, run.signals.time_courses)
+    np.testing.assert_array_equal(loaded.units.before, run.units.before)
+    np.testing.assert_array_equal(loaded.units.deviation, run.units.deviation)
     assert loaded.mean_fd == run.mean_fd
-    assert loaded.reduction.n_volumes == 20
-    assert loaded.reduction.total_variance == run.reduction.total_variance
+    assert loaded.signals.n_volumes == 20
+    assert loaded.signals.total_variance == run.signals.total_variance
 
 
 def test_bytes_are_always_the_same(tmp_path, run):
@@ -48,6 +55,12 @@ def test_a_damaged_file_counts_as_none_and_is_logged(tmp_path, run, share, caplo
 def test_a_flipped_bit_is_seen(tmp_path, run):
     path = ReductionStore(tmp_path).save(DIGEST, run)
     content = bytearray(path.read_bytes())
-    content[content.index(run.reduction.components.tobytes()) + 100] ^= 1
+    content[content.index(run.signals.components.tobytes()) + 100] ^= 1
     path.write_bytes(content)
     assert ReductionStore(tmp_path).load(DIGEST) is None
+
+
+def test_what_is_no_zscores_has_no_units(tmp_path, run):
+    store = ReductionStore(tmp_path)
+    store.save(DIGEST, replace(run, units=None))
+    assert store.load(DIGEST).units is None
