@@ -7,7 +7,7 @@ A field's ``flags`` are its spellings on the command line (default: ``--field-na
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -231,12 +231,47 @@ class DenoisingConfig(Section):
         return self
 
 
+_CANDIDATES = (25, 50, 75, 100, 150, 200, 300, 400)  # among which 'auto' alone chooses
+
+
+def _numbers(value: object) -> object:
+    """Read ranges as ``first:last:step`` among numbers."""
+    given = _as_tuple(value)
+    if not isinstance(given, Sequence):
+        return given
+    numbers: list[object] = []
+    for each in given:
+        match = re.fullmatch(r"(\d+):(\d+)(?::(\d+))?", each) if isinstance(each, str) else None
+        if match is None:
+            numbers.append(each)
+            continue
+        first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+        if not 0 < first <= last or step < 1:
+            raise ValueError(f"{each!r} is no range: first:last:step, from a first above 0 up to a last")
+        numbers.extend(range(first, last + 1, step))
+    return tuple(numbers)
+
+
 class ParcellationConfig(Section):
     """How the parcels are made, and what they are called."""
 
     method: Method = option("ward", "Clustering method.")
-    n_parcels: Annotated[tuple[PositiveInt, ...], BeforeValidator(_as_tuple)] = option(
-        (100,), "Number of parcels; several numbers give several parcellations.", metavar="K"
+    n_parcels: Annotated[tuple[PositiveInt, ...], BeforeValidator(_numbers)] = option(
+        (100,),
+        "Number of parcels; several numbers, or ranges as 50:200:50, give several parcellations. With 'auto' one of "
+        "the numbers is chosen by how well parcels hold in participants that they were not fitted to (auto alone: of "
+        "25 to 400).",
+        metavar="K",
+    )
+    choose_n_parcels: bool = option(False, "The same as 'auto' among --n-parcels.")
+    contiguous: bool = option(False, "Make the parcels of kmeans and hierarchical_kmeans contiguous, too.")
+    min_size: PositiveInt = option(1, "Smallest number of voxels of a parcel.", metavar="VOXELS")
+    split_hemispheres: bool = option(False, "Let no contiguous parcel cross x = 0.")
+    weights: AbsolutePath | None = option(
+        None, "Image that says how much each voxel counts, such as its share of grey matter.", metavar="FILE"
+    )
+    match_labels: AbsolutePath | None = option(
+        None, "An earlier dseg image (with its table), whose numbers and names parcels keep.", metavar="FILE"
     )
     atlas_name: str = option(
         "Parcellate", "Name of the atlas in file names ('atlas-<name>'): letters and digits.", metavar="NAME"
@@ -255,6 +290,18 @@ class ParcellationConfig(Section):
     n_components: PositiveInt = option(
         200, "Largest number of components that a run, and the group, is reduced to.", metavar="N"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_auto(cls, values: Any) -> Any:
+        """Let 'auto' among the numbers of parcels mean that one of them is to be chosen."""
+        if not isinstance(values, Mapping) or "n_parcels" not in values:
+            return values
+        given = _as_tuple(values["n_parcels"])
+        if not isinstance(given, Sequence) or "auto" not in given:
+            return values
+        numbers = tuple(number for number in given if number != "auto") or _CANDIDATES
+        return {**values, "n_parcels": numbers, "choose_n_parcels": True}
 
     @field_validator("n_parcels")
     @classmethod
@@ -294,6 +341,34 @@ class SignalsConfig(Section):
         return tuple(dict.fromkeys(value))
 
 
+def _absolute_files(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Make paths absolute; names of atlases of TemplateFlow stay as they are."""
+    return tuple(
+        str(Path(value).absolute()) if "/" in value or value.endswith((".nii", ".nii.gz")) else value
+        for value in values
+    )
+
+
+class QualityConfig(Section):
+    """How the parcellations are tested."""
+
+    level: Literal["none", "standard", "full"] = option(
+        "standard",
+        "How much is tested: nothing; parcels against random ones, and fits to halves of the participants (standard); "
+        "or five such divisions, and a map of how stable voxels are in bootstrap fits (full).",
+        flags=("--quality",),
+    )
+    reference_atlas: Annotated[Labels, AfterValidator(_absolute_files)] = option(
+        (),
+        "Atlases to compare with: files, or atlases in TEMPLATEFLOW_HOME as NAME:DESC "
+        "(Schaefer2018:400Parcels7Networks). Parcels are named after the networks of the first that has a table of "
+        "names.",
+        metavar="FILE|NAME",
+    )
+    n_random: Annotated[int, Field(ge=2)] = option(20, "Number of random parcellations to compare with.", metavar="N")
+    n_bootstrap: PositiveInt = option(20, "Number of bootstrap fits for the map of stability.", metavar="N")
+
+
 def _memory_in_megabytes(value: object) -> object:
     """Read '8G', '500M' or a plain number of megabytes."""
     if not isinstance(value, str):
@@ -318,6 +393,17 @@ class ExecutionConfig(Section):
         metavar="N",
     )
     omp_nthreads: PositiveInt = option(1, "Threads of each process in linear algebra.", metavar="N")
+    executor: Literal["local", "dask"] = option(
+        "local", "Where runs are processed: on this machine, or by the workers of --dask-address or --dask-cluster."
+    )
+    dask_address: str | None = option(
+        None, "Address of a Dask scheduler that is running, such as tcp://node1:8786.", metavar="ADDRESS"
+    )
+    dask_cluster: Literal["slurm", "pbs", "sge", "lsf"] | None = option(
+        None,
+        "Batch system to which Dask submits --nprocs jobs of one process each, as Dask's own configuration says.",
+        metavar="{slurm,pbs,sge,lsf}",
+    )
     mem_mb: Annotated[PositiveInt | None, BeforeValidator(_memory_in_megabytes)] = option(
         None,
         "Upper bound of the memory used, in MB or with a unit (8G); what the machine has by default.",
@@ -326,6 +412,15 @@ class ExecutionConfig(Section):
     )
     stop_on_first_crash: bool = option(False, "End the job at the first run that cannot be processed.")
     random_seed: Annotated[int, Field(ge=0, lt=2**32)] = option(0, "Seed of every random step.", metavar="SEED")
+
+    @model_validator(mode="after")
+    def _dask_is_named_once(self) -> Self:
+        n_named = (self.dask_address is not None) + (self.dask_cluster is not None)
+        if n_named != (self.executor == "dask"):
+            raise ValueError(
+                "executor 'dask' goes with one of dask_address and dask_cluster, and executor 'local' with neither"
+            )
+        return self
 
 
 class Config(Section):
@@ -350,6 +445,7 @@ class Config(Section):
     denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
     parcellation: ParcellationConfig = Field(default_factory=ParcellationConfig)
     signals: SignalsConfig = Field(default_factory=SignalsConfig)
+    quality: QualityConfig = Field(default_factory=QualityConfig)
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
 
     @property

@@ -96,6 +96,10 @@ class Agreement:
     n_voxels: int
 
 
+# Numbers of parcels that the demonstration lets the program choose among, as shares of the true one.
+_CANDIDATES = (1 / 3, 2 / 3, 1, 4 / 3, 5 / 3)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration.
 
@@ -257,7 +261,8 @@ def _run(out: Path, n_parcels: int, seed: int) -> int:
     truth = write_truth(out / "truth", write_dataset(dataset, n_parcels=n_parcels, seed=seed))
     _say(f"     {_summary(dataset)}; the truth is {truth}")
 
-    command = [str(dataset), str(results), "group", "--n-parcels", str(n_parcels), "--atlas-name", ATLAS]
+    candidates = map(str, sorted({max(2, round(n_parcels * share)) for share in _CANDIDATES}))
+    command = [str(dataset), str(results), "group", "--atlas-name", ATLAS, "--n-parcels", "auto", *candidates]
     _say(f"2/3  Running  bids-parcellate {' '.join(command)}")
     exit_code = bids_parcellate(command)
     if exit_code != 0:
@@ -267,13 +272,36 @@ def _run(out: Path, n_parcels: int, seed: int) -> int:
     _say(f"3/3  Written to {results}: {_summary(results)}")
     for path in _files(results):
         _say(f"     {path.stat().st_size:>10,d} B  {path.relative_to(results)}")
-    found = OutputNames(results, SPACE, ATLAS, "ward", "simple").parcellation(n_parcels, ".nii.gz")
-    agreement = compare(found, truth)
+    names = OutputNames(results, SPACE, ATLAS, "ward", "simple")
+    figures = pd.read_csv(names.figures(".tsv"), sep="\t")
+    _say(_quality_table(figures))
+    (chosen,) = figures.loc[figures["figure"] == "explained_variance", "n_parcels"]
+    agreement = compare(names.parcellation(chosen, ".nii.gz"), truth)
     _say(f"Found {agreement.n_parcels} parcels ({n_parcels} are true); {agreement.n_voxels} voxels compared")
     _say(
         f"Agreement with the truth: adjusted Rand index {agreement.adjusted_rand_index:.3f} (1 is perfect, 0 is chance)"
     )
     return 0
+
+
+def _quality_table(figures: pd.DataFrame) -> str:
+    """Show what the number of parcels was chosen by, and in brackets the same of random parcels."""
+    figures = figures.assign(
+        text=[
+            f"{row.value:.3f}" + ("" if pd.isna(row.random_mean) else f" ({row.random_mean:.3f})")
+            for row in figures.itertuples()
+        ]
+    )
+    shown = figures.pivot(index="n_parcels", columns="figure", values="text")
+    columns = {
+        "held_out_explained_variance": "held-out explained variance",
+        "split_half_adjusted_rand": "split-half adjusted Rand",
+        "choice_score": "score",
+    }
+    return (
+        "Quality, and that of random parcels of the same sizes:\n"
+        + shown[list(columns)].rename(columns=columns).rename_axis(columns=None).to_string()
+    )
 
 
 def _say(text: str) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bids_parcellate.atlas import COLUMNS, Parcellation
+from bids_parcellate.appraisal import FIGURES
+from bids_parcellate.atlas import Parcellation
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Dataset, Run
 from bids_parcellate.files import write_atomically
@@ -24,6 +26,8 @@ from bids_parcellate.metadata import (
     SourceDataset,
 )
 from bids_parcellate.naming import OutputNames
+from bids_parcellate.parcel_tables import describe_columns
+from bids_parcellate.quality.choice import RULE
 from bids_parcellate.version import __version__
 from bids_parcellate.writing import write_json, write_table
 
@@ -38,6 +42,8 @@ figures
 *_relmat.json
 *_outliers.tsv
 *_outliers.json
+*_qc.tsv
+*_qc.json
 """
 
 # TemplateFlow's reference images of the spaces that fMRIPrep writes most.
@@ -209,7 +215,7 @@ def write_parcellation(names: OutputNames, parcellation: Parcellation, config: C
             "SmoothingFWHM": config.denoising.smoothing_fwhm,
             "NumberOfRuns": len(runs),
         },
-        **COLUMNS,
+        **describe_columns(parcellation.table),
         **_spatial_metadata(names, parcellation.grid, runs[0].uri(runs[0].bold)),
     )
     write_table(names.parcellation(n_parcels, ".tsv"), parcellation.table)
@@ -218,6 +224,73 @@ def write_parcellation(names: OutputNames, parcellation: Parcellation, config: C
         names.parcellation(n_parcels, ".nii.gz"),
         volume_to_bytes(parcellation.labels, parcellation.grid, space_code=_space_code(names)),
     )
+
+
+def write_stability(
+    names: OutputNames, n_parcels: int, share: npt.NDArray[np.floating], grid: Grid, runs: Sequence[Run]
+) -> None:
+    """Write how stable the parcel of each voxel is.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    n_parcels : int
+        Number of parcels.
+    share : ndarray of float, shape (X, Y, Z)
+        Share of bootstrap fits in which the voxel keeps its parcel.
+    grid : Grid
+        Where the voxels lie.
+    runs : sequence of Run
+        The runs that the parcels were fitted on.
+    """
+    image = names.stability(n_parcels, ".nii.gz")
+    sidecar = ImageSidecar(
+        Description="Share of fits to bootstrap samples of the participants in which a voxel keeps its parcel.",
+        Sources=[names.uri(names.parcellation(n_parcels, ".nii.gz"))],
+        **_spatial_metadata(names, grid, runs[0].uri(runs[0].bold)),
+    )
+    write_json(names.stability(n_parcels, ".json"), sidecar)
+    write_atomically(image, volume_to_bytes(share, grid, space_code=_space_code(names)))
+
+
+def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None) -> Path:
+    """Write how good the parcellations are.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    figures : DataFrame
+        A row for each figure of each parcellation.
+    reason : str or None
+        Why the number of parcels was chosen, if it was.
+
+    Returns
+    -------
+    Path
+        The table.
+    """
+    levels = {
+        name: FIGURES.get(name, f"Adjusted Rand index with the atlas {name.removesuffix('_adjusted_rand')}.")
+        for name in dict.fromkeys(figures["figure"])
+    }
+    sidecar = {
+        "Description": "How good the parcellations are, beside random contiguous parcels of the same sizes.",
+        "n_parcels": {"Description": "Number of parcels."},
+        "figure": {"Description": "What the value is.", "Levels": levels},
+        "value": {"Description": "The figure."},
+        "random_mean": {"Description": "Mean over random parcellations."},
+        "random_sd": {"Description": "Standard deviation over random parcellations."},
+        "z": {"Description": "How many of these standard deviations the value lies above the mean. Random parcels are "
+              "a little less compact than fitted ones, which flatters explained variance and homogeneity; "
+              "boundary_coefficient is free of that."},
+        "p_value": {"Description": "(b + 1) / (n + 1), where b of n random parcellations reach the value."},
+    }  # fmt: skip
+    if reason is not None:
+        sidecar |= {"ChoiceOfNumberOfParcels": reason, "RuleOfChoice": RULE}
+    write_json(names.figures(".json"), sidecar)
+    return write_table(names.figures(".tsv"), figures)
 
 
 def write_atlas_description(

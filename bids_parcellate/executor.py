@@ -4,8 +4,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -133,11 +132,11 @@ def _limited(function: Callable[[Task], Result], task: Task, n_threads: int) -> 
 def _outcome(task: object, future: Future[Result]) -> Result | Exception:
     try:
         return future.result()
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise InputOutputError(
             f"A worker process died while {task} or one of the next tasks was running.",
-            "Most often memory ran out: lower --nprocs or --mem, and start again; what is done is kept. (A script that "
-            "calls this package needs the guard: if __name__ == '__main__'.)",
+            "Most often memory ran out: lower --nprocs or --mem, or give Dask's workers more, and start again; what is done "
+            "is kept. (A script that calls this package needs the guard: if __name__ == '__main__'.)",
         ) from error
     except Exception as error:  # noqa: BLE001 - the caller decides what a failed task means
         return error

@@ -16,13 +16,14 @@ from bids_parcellate.atlas import Parcellation, paint
 from bids_parcellate.cluster import Agglomerative, FeatureClusterer, Method
 from bids_parcellate.containers import ContainerMixin, Signals
 from bids_parcellate.errors import UsageError
+from bids_parcellate.features import FeatureMode, features
 from bids_parcellate.fitting import move_labels
 from bids_parcellate.graph import voxel_adjacency
 from bids_parcellate.inputs import InputRun, collect_runs
 from bids_parcellate.masker import Masker, check_signals
 from bids_parcellate.masking import Mask
 from bids_parcellate.parcel_quality import count_pieces, explained_squares, shares
-from bids_parcellate.reduction import FeatureMode, MergedReduction, features
+from bids_parcellate.reduction import MergedReduction
 from bids_parcellate.resources import working
 from bids_parcellate.run_signals import Preprocessing
 from bids_parcellate.signals import Labels

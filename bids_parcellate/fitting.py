@@ -8,11 +8,12 @@ import joblib
 from scipy import sparse
 
 from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.features import WEIGHTING, FeatureMode
 from bids_parcellate.graph import connected_pieces, voxel_adjacency
 from bids_parcellate.grids import Grid, resample
 from bids_parcellate.inputs import InputRun
 from bids_parcellate.masking import Mask, drop_small_pieces
-from bids_parcellate.reduction import FeatureMode, MergedReduction, Merger
+from bids_parcellate.reduction import MergedReduction, Merger
 from bids_parcellate.run_reduction import RunReduction
 from bids_parcellate.run_signals import Preprocessing
 from bids_parcellate.signals import Labels, parcel_sizes
@@ -109,10 +110,9 @@ def merge_runs(
     is_scaled = mode == "scaled"
     if is_scaled:
         preprocessing = preprocessing.standardizing("zscore_sample")
-        merger = Merger(mask.n_voxels, n_components)
-    else:
-        # Where weak components count as much as strong ones, none can be spared on the way.
-        merger = Merger(mask.n_voxels, n_components, weighting="unit", n_waiting=len(runs) * n_components)
+    # Where weak components count as much as strong ones, none can be spared on the way.
+    n_waiting = None if is_scaled else len(runs) * n_components
+    merger = Merger(mask.n_voxels, n_components, n_waiting=n_waiting, weighting=WEIGHTING[mode])
     reduce = joblib.delayed(memory.cache(reduce_run, ignore=["run", "mask"]))
     digests = _cache_digests(runs, mask, memory)
     reductions = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(

@@ -63,6 +63,91 @@ def edges(adjacency: sparse.sparray) -> NDArray[np.int32]:
     return np.column_stack(once.coords).astype(np.int32)
 
 
+def from_edges(pairs: NDArray[np.integer], n_voxels: int) -> sparse.coo_array:
+    """Make a graph of a list of edges.
+
+    Parameters
+    ----------
+    pairs : ndarray of int, shape (E, 2)
+        The ends of each edge.
+    n_voxels : int
+        Number of voxels V.
+
+    Returns
+    -------
+    coo_array of bool, shape (V, V)
+        One entry for each edge.
+    """
+    return sparse.coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n_voxels, n_voxels))
+
+
+def separate(adjacency: sparse.sparray, groups: NDArray[np.integer]) -> sparse.csr_array:
+    """Take out the edges between voxels of different groups, so that no contiguous parcel crosses from one to another.
+
+    Parameters
+    ----------
+    adjacency : sparse array, shape (V, V)
+        The graph.
+    groups : ndarray of int, shape (V,)
+        The group of each voxel, for example those of `hemispheres`.
+
+    Returns
+    -------
+    csr_array, shape (V, V)
+        The edges within groups.
+    """
+    entries = sparse.coo_array(adjacency)
+    row, column = entries.coords
+    within = groups[row] == groups[column]
+    return sparse.coo_array((entries.data[within], (row[within], column[within])), shape=entries.shape).tocsr()
+
+
+def hemispheres(x: NDArray[np.floating], adjacency: sparse.sparray, *, min_size: int = 1) -> NDArray[np.int32]:
+    """Tell the left side from the right, without fragments.
+
+    A side of a mask may have fragments at the midline that hang on to the other side only. Those of fewer
+    than ``min_size`` voxels are given to the other side: each would need a parcel of its own.
+
+    Parameters
+    ----------
+    x : ndarray of float, shape (V,)
+        World coordinate of each voxel in millimetres, increasing to the right (RAS+).
+    adjacency : sparse array, shape (V, V)
+        The graph.
+    min_size : int, default=1
+        The fewest voxels of a fragment that stays on its side. Whole pieces of the mask that do not touch
+        the other side stay, whatever their size.
+
+    Returns
+    -------
+    ndarray of int32, shape (V,)
+        0 for the left (x < 0), 1 for the right (x >= 0).
+    """
+    side = (np.asarray(x) >= 0).astype(np.int32)
+    n_fragments, fragment = connected_pieces(separate(adjacency, side))
+    fragments = from_edges(fragment[edges(adjacency)], n_fragments)  # those that touch lie on different sides
+    sizes = np.bincount(fragment, minlength=n_fragments)
+    side_of = np.zeros(n_fragments, dtype=np.int32)
+    side_of[fragment] = side
+    while (smallest := _smallest_piece(fragments, side_of, sizes, min_size)) is not None:
+        side_of[smallest] = 1 - side_of[smallest]
+    return side_of[fragment]
+
+
+def _smallest_piece(
+    adjacency: sparse.sparray, side: NDArray[np.int32], sizes: NDArray[np.integer], min_size: int
+) -> NDArray[np.bool_] | None:
+    """Find the smallest piece of one side, if it is below a size, that touches the other side."""
+    _, piece = connected_pieces(separate(adjacency, side))
+    totals = np.bincount(piece, weights=sizes)
+    ends = piece[edges(adjacency)]
+    touches = np.zeros(len(totals), dtype=bool)
+    touches[ends[ends[:, 0] != ends[:, 1]]] = True
+    totals[~touches] = np.inf
+    smallest = int(totals.argmin())
+    return piece == smallest if totals[smallest] < min_size else None
+
+
 def connected_pieces(adjacency: sparse.sparray) -> tuple[int, NDArray[np.int32]]:
     """Find the pieces of a graph: the sets of voxels that hang together.
 
@@ -97,11 +182,7 @@ def scattered_labels(labels: NDArray[np.integer], adjacency: sparse.sparray) -> 
     ndarray of int, shape (n_scattered,)
         The labels that lie in several pieces, sorted; empty where every parcel is contiguous.
     """
-    entries = sparse.coo_array(adjacency)
-    row, column = entries.coords
-    within = labels[row] == labels[column]
-    inner = (entries.data[within], (row[within], column[within]))
-    n_pieces, piece = connected_pieces(sparse.coo_array(inner, shape=entries.shape))
+    n_pieces, piece = connected_pieces(separate(adjacency, labels))
     label_of_piece = np.empty(n_pieces, dtype=labels.dtype)
     label_of_piece[piece] = labels
     found, n_found = np.unique(label_of_piece, return_counts=True)

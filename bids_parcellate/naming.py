@@ -124,6 +124,40 @@ class OutputNames:
         entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method), "scale": str(n_parcels)}
         return self._template_folder / bids_name(entities, "dseg", extension)
 
+    def stability(self, n_parcels: int, extension: str) -> Path:
+        """Name a file of the map of stability.
+
+        Parameters
+        ----------
+        n_parcels : int
+            Number of parcels.
+        extension : str
+            ``.nii.gz`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method), "scale": str(n_parcels)}
+        return self._template_folder / bids_name(entities | {"desc": "stability"}, "probseg", extension)
+
+    def figures(self, extension: str) -> Path:
+        """Name the table of how good the parcellations are.
+
+        Parameters
+        ----------
+        extension : str
+            ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method)}
+        return self._template_folder / bids_name(entities, "qc", extension)
+
     def group_mask(self, extension: str) -> Path:
         """Name a file of the group mask.
 

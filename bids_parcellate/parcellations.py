@@ -13,11 +13,11 @@ from bids_parcellate.adoption import adopt_parameters, is_masker
 from bids_parcellate.cluster import SPATIAL_METHODS, FeatureClusterer, Method, ReNA, make_clusterer
 from bids_parcellate.containers import Signals
 from bids_parcellate.errors import UsageError
+from bids_parcellate.features import FeatureMode, features
 from bids_parcellate.fitted_parcels import FittedParcels
 from bids_parcellate.fitting import connect_voxels, merge_runs
 from bids_parcellate.inputs import collect_runs
 from bids_parcellate.masker import Masker
-from bids_parcellate.reduction import FeatureMode, features
 from bids_parcellate.resources import open_memory, working
 from bids_parcellate.run_signals import Preprocessing
 

@@ -34,17 +34,27 @@ class Needs:
         Memory of each of them, and of the group's merge and clustering.
     disk_megabytes : int
         Largest size of the stored reductions.
+    elsewhere : bool, default=False
+        Whether the workers are on other machines.
     """
 
     n_workers: int
     worker_megabytes: int
     group_megabytes: int
     disk_megabytes: int
+    elsewhere: bool = False
+
+    @property
+    def n_threads(self) -> int:
+        """Cores of this machine that the group's part may use."""
+        return usable_cores() if self.elsewhere else self.n_workers
 
     @property
     def megabytes(self) -> int:
-        """Peak memory of the whole job."""
+        """Peak memory of the whole job on this machine."""
         main = self.group_megabytes
+        if self.elsewhere:
+            return main
         workers = self.n_workers * self.worker_megabytes
         return max(main, workers) if self.n_workers == 1 else main + workers
 
@@ -80,15 +90,17 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     group = _PROCESS_MEGABYTES + 6 * n_components * n_voxels * _FLOAT32 // _MEGABYTE
     disk = sum(min(n_components, run.n_volumes) for run in runs) * n_voxels * _FLOAT32 // _MEGABYTE + 1
     available = config.execution.mem_mb or _memory_of_machine()
-    if max(worker, group) > available:
+    elsewhere = config.execution.executor == "dask"
+    least = group if elsewhere else max(worker, group)
+    if least > available:
         raise UsageError(
-            f"This job needs about {max(worker, group)} MB; {available} MB are allowed.",
+            f"This job needs about {least} MB; {available} MB are allowed.",
             "Raise --mem, choose a coarser --target-res, or fewer --n-components.",
         )
     n_workers = min(config.execution.nprocs or usable_cores(), len(runs))
-    while n_workers > 1 and Needs(n_workers, worker, group, disk).megabytes > available:
+    while n_workers > 1 and Needs(n_workers, worker, group, disk, elsewhere).megabytes > available:
         n_workers -= 1
-    return Needs(n_workers, worker, group, disk)
+    return Needs(n_workers, worker, group, disk, elsewhere)
 
 
 def _count_voxels(runs: Sequence[Run], grid: Grid, config: Config) -> int:

@@ -30,7 +30,6 @@ from bids_parcellate.errors import DataError, UsageError
 Single = NDArray[np.float32]
 Double = NDArray[np.float64]
 Weighting = Literal["singular_values", "unit"]
-FeatureMode = Literal["scaled", "nilearn"]
 Precision = type[np.float32] | type[np.float64]
 Block = TypeVar("Block")
 
@@ -273,57 +272,6 @@ class Merger:
         return MergedReduction(
             components, singular_values, self._n_volumes, self._total_variance, coverage=self._coverage.copy()
         )
-
-
-def features(merged: MergedReduction, mode: FeatureMode) -> Single:
-    """Give each voxel the features that are clustered.
-
-    Parameters
-    ----------
-    merged : MergedReduction
-        The components of the group.
-    mode : {"scaled", "nilearn"}
-        'scaled': components times singular values, divided by the square root of the number of volumes, so that the sum
-        of squares of a voxel's features is its mean square over time, as far as the components hold it. 'nilearn': the
-        components alone, so that each has the same variance over the voxels.
-
-    Returns
-    -------
-    ndarray of shape (n_components, n_voxels), float32
-        The features, C-contiguous. They are corrected for :func:`coverage`.
-
-    Raises
-    ------
-    UsageError
-        If the mode is none of those above.
-    """
-    if mode not in ("scaled", "nilearn"):
-        raise UsageError(f"features is {mode!r}; allowed are 'scaled' and 'nilearn'")
-    values = merged.components * coverage_correction(merged.coverage, merged.n_volumes)
-    if mode == "scaled":
-        values *= (merged.singular_values / np.sqrt(merged.n_volumes)).astype(np.float32)[:, np.newaxis]
-    return values
-
-
-def coverage_correction(coverage: NDArray[np.integer], n_volumes: int) -> Single:
-    """Find the factors that make up for volumes that lack a voxel.
-
-    Such volumes enter the merge with zeros, which shrinks the voxel's sum of squares by the share that is missing.
-
-    Parameters
-    ----------
-    coverage : ndarray of int, shape (n_voxels,)
-        Number of volumes that have the voxel.
-    n_volumes : int
-        Number of all volumes.
-
-    Returns
-    -------
-    ndarray of shape (n_voxels,), float32
-        ``sqrt(n_volumes / coverage)``: exactly 1 where no volume is missing, and 0 where all are.
-    """
-    share = coverage / n_volumes
-    return np.sqrt(np.divide(1.0, share, out=np.zeros_like(share), where=share > 0)).astype(np.float32)
 
 
 def _gram(rows: NDArray[np.floating], precision: Precision, n_threads: int = 1) -> Double:

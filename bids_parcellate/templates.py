@@ -39,6 +39,7 @@ def find_template(
     space: str,
     *,
     suffix: str,
+    atlas: str | None = None,
     desc: str | None = None,
     label: str | None = None,
     resolution: int | None = None,
@@ -52,7 +53,7 @@ def find_template(
         The template, such as "MNI152NLin2009cAsym".
     suffix : str
         Such as "mask", "probseg" or "T1w".
-    desc, label : str, optional
+    atlas, desc, label : str, optional
         These entities of the file name; a file that has an entity which is not given here is another file.
     resolution : int, optional
         TemplateFlow's index of the resolution (``res-``). By default the lowest there is, which is the finest.
@@ -69,7 +70,7 @@ def find_template(
     MissingInputError
         If it is not there with its content; the message says how to fetch it.
     """
-    optional = {"cohort": cohort, "label": label, "desc": desc}
+    optional = {"cohort": cohort, "atlas": atlas, "label": label, "desc": desc}
     wanted = {key: str(value) for key, value in optional.items() if value is not None} | {"suffix": suffix}
     folder = templateflow_home() / f"tpl-{space}"
     if cohort is not None:

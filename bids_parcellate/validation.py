@@ -49,6 +49,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "atlas-*_description.json": AtlasDescription,
     "tpl-*/**/*_dseg.json": ImageSidecar,
     "tpl-*/**/*_mask.json": ImageSidecar,
+    "tpl-*/**/*_probseg.json": ImageSidecar,
     "tpl-*/**/*_relmat.json": TableSidecar,
     "sub-*/**/*.json": TableSidecar,
 }

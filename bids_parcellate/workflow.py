@@ -5,6 +5,7 @@ import shlex
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -12,15 +13,14 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_parcellate import cluster, derivatives
-from bids_parcellate.atlas import Parcellation, paint, read_parcellation
+from bids_parcellate import derivatives
+from bids_parcellate.atlas import Parcellation, read_parcellation
 from bids_parcellate.boilerplate import methods_text
 from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.derivatives import RunRecord
 from bids_parcellate.errors import (
     DataError,
-    InputOutputError,
     NothingSelectedError,
     OutputError,
     ParcellateError,
@@ -29,14 +29,16 @@ from bids_parcellate.errors import (
 )
 from bids_parcellate.executor import open_executor, run_tasks, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
-from bids_parcellate.graph import voxel_adjacency
 from bids_parcellate.grids import Grid, grid_with_resolution
+from bids_parcellate.group_data import GroupData, Reduced, vanished
+from bids_parcellate.group_fit import GroupFit, fit_group
+from bids_parcellate.images import require_content
 from bids_parcellate.log import Progress, log_file
-from bids_parcellate.masking import Mask, drop_small_pieces, group_mask, read_mask
+from bids_parcellate.masking import read_mask
 from bids_parcellate.naming import OutputNames, as_label
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run, volume_of
-from bids_parcellate.reduction import MergedReduction, Merger, features
+from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
+from bids_parcellate.references import find_reference
 from bids_parcellate.run_outputs import write_outliers, write_signals
 from bids_parcellate.store import ReductionStore
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
@@ -78,28 +80,6 @@ class Job:
     def needs(self) -> Needs:
         """What the job needs of the machine."""
         return predict_needs(self.selection.runs, self.grid, self.config)
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """A run whose reduction is in the store.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    digest : str
-        Where the store keeps its reduction.
-    n_kept : int
-        Number of volumes that were not censored.
-    mean_fd : float
-        Their mean framewise displacement in mm; NaN where it is not known.
-    """
-
-    run: Run
-    digest: str
-    n_kept: int
-    mean_fd: float
 
 
 @dataclass
@@ -190,9 +170,10 @@ def run(config: Config, command_line: Sequence[str]) -> int:
     with log_file(folder / "bids-parcellate.log"):
         logger.info("Command: %s", shlex.join(command_line))
         _announce(job)
-        with open_executor(job.needs.n_workers) as executor, threadpool_limits(config.execution.omp_nthreads):
+        with _open_workers(job) as executor, threadpool_limits(config.execution.omp_nthreads):
             reduced = _reduce(job, executor, failures)
-            parcellations = _fit(job, reduced) if config.analysis_level == "group" else _find_parcellations(job)
+            is_group = config.analysis_level == "group"
+            parcellations = _fit(job, reduced).parcellations if is_group else _find_parcellations(job)
             derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
             if parcellations:
                 _extract(job, executor, reduced, parcellations, failures)
@@ -233,6 +214,8 @@ def prepare(config: Config) -> Job:
     )
     if config.masking.mask not in MASK_STRATEGIES:
         read_mask(Path(config.masking.mask))
+    for path in filter(None, (config.parcellation.weights, config.parcellation.match_labels)):
+        require_content(path)
     selection = select_runs(
         config.bids_dir,
         config.selection,
@@ -270,6 +253,8 @@ def prepare(config: Config) -> Job:
         res=res,
         cohort=first.entities.get("cohort"),
     )
+    for atlas in config.quality.reference_atlas:
+        require_content(find_reference(atlas, names.space, names.cohort))
     return Job(config, strategy, selection, grid, names)
 
 
@@ -287,6 +272,23 @@ def _refuse_foreign_folders(config: Config, selection: Selection) -> None:
         raise OutputError(
             f"{description} is there, and bids-parcellate did not write it.", "Choose a new or empty OUTPUT_DIR."
         )
+
+
+def _open_workers(job: Job) -> AbstractContextManager[Executor]:
+    execution, needs = job.config.execution, job.needs
+    if execution.executor == "local":
+        return open_executor(needs.n_workers)
+    from bids_parcellate.dask_executor import connect, start_cluster  # noqa: PLC0415 - it need not be installed
+
+    if execution.dask_address is not None:
+        return connect(execution.dask_address)
+    return start_cluster(
+        execution.dask_cluster or "",
+        needs.n_workers,
+        n_cores=execution.omp_nthreads,
+        megabytes=needs.worker_megabytes,
+        folder=job.config.work_dir / "dask",
+    )
 
 
 _INDIVIDUAL_SPACES = {"boldref", "func", "T1w", "T2w", "anat", "individual"}
@@ -360,59 +362,22 @@ def reduce_task(task: RunTask) -> Reduced:
     return Reduced(task.run, digest, n_kept=int(run.kept.sum()), mean_fd=run.mean_fd)
 
 
-def _fit(job: Job, reduced: Sequence[Reduced]) -> list[Parcellation]:
-    """Fit the group's parcellations and write them."""
-    config = job.config
-    mask = _group_mask(job, reduced)
-    logger.info("Merging %d runs in %d voxels.", len(reduced), mask.n_voxels)
-    values = features(_merge(job, reduced, mask), config.parcellation.features)
-    logger.info("Clustering by %s into %s parcels.", config.parcellation.method, _join(config.parcellation.n_parcels))
-    labels = cluster.parcellate(
-        values,
-        config.parcellation.method,
-        config.parcellation.n_parcels,
-        adjacency=voxel_adjacency(mask.data),
-        random_state=config.execution.random_seed,
-    )
-    parcellations = [paint(labels[n_parcels], mask) for n_parcels in config.parcellation.n_parcels]
-    # Nothing is written before all of it is known.
+def _fit(job: Job, reduced: Sequence[Reduced]) -> GroupFit:
+    """Fit the group's parcellations and write them, once all of it is known."""
+    space, cohort = job.names.space, job.names.cohort
+    data = GroupData(job.config, job.grid, reduced, space=space, cohort=cohort, n_threads=job.needs.n_workers)
+    fit = fit_group(data)
     runs = [each.run for each in reduced]
-    derivatives.write_group_mask(job.names, mask, config, runs)
-    for parcellation in parcellations:
-        logger.info("Wrote %s.", derivatives.write_parcellation(job.names, parcellation, config, runs))
+    derivatives.write_group_mask(job.names, fit.mask, job.config, runs)
+    for parcellation in fit.parcellations:
+        logger.info("Wrote %s.", derivatives.write_parcellation(job.names, parcellation, job.config, runs))
+    for n_parcels, share in fit.stability.items():
+        derivatives.write_stability(job.names, n_parcels, share, job.grid, runs)
+    if fit.figures is not None:
+        logger.info("Wrote %s.", derivatives.write_figures(job.names, fit.figures, fit.reason))
     n_participants = len({run.participant for run in runs})
-    derivatives.write_atlas_description(job.names, config, job.selection.datasets, n_participants)
-    return parcellations
-
-
-def _group_mask(job: Job, reduced: Sequence[Reduced]) -> Mask:
-    """Find the voxels that enough runs have."""
-    store = ReductionStore(job.config.work_dir)
-    data = group_mask(
-        (volume_of(store.load_voxels(each.digest), job.grid) for each in reduced), job.config.masking.mask_threshold
-    )
-    data, n_pieces, n_voxels = drop_small_pieces(data)
-    if n_pieces:
-        logger.info("The group mask has %d small pieces with %d voxels; they are dropped.", n_pieces, n_voxels)
-    return Mask(data, job.grid)
-
-
-def _merge(job: Job, reduced: Sequence[Reduced], mask: Mask) -> MergedReduction:
-    """Fold the runs, one at a time and always in the same order, into the group's components."""
-    store = ReductionStore(job.config.work_dir)
-    parcellation = job.config.parcellation
-    merger = Merger(
-        mask.n_voxels,
-        parcellation.n_components,
-        weighting="singular_values" if parcellation.features == "scaled" else "unit",
-        n_threads=job.needs.n_workers,
-    )
-    for each in reduced:
-        reduction = store.load(each.digest)
-        if reduction is None:
-            raise _vanished(each.run)
-        merger.add(reduction.signals, reduction.columns(mask.voxels))
-    return merger.result()
+    derivatives.write_atlas_description(job.names, job.config, job.selection.datasets, n_participants)
+    return fit
 
 
 def _find_parcellations(job: Job) -> list[Parcellation]:
@@ -466,7 +431,7 @@ def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[P
     """
     reduction = ReductionStore(task.config.work_dir).load(task.digest)
     if reduction is None:
-        raise _vanished(task.run)
+        raise vanished(task.run)
     confounds, signals = extract_signals(task, reduction, parcellations)
     write_outliers(names, task.run, confounds)
     for parcellation, each in zip(parcellations, signals, strict=True):
@@ -481,10 +446,6 @@ def _write_tangents(
     for parcellation in parcellations:
         for problem in write_tangents(job.names, runs, parcellation, job.config, is_group=is_group):
             logger.warning("%s", problem)
-
-
-def _vanished(run: Run) -> InputOutputError:
-    return InputOutputError(f"The reduction of {run.label} vanished from the work folder.", "Start again.")
 
 
 def _document(

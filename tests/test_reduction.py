@@ -8,12 +8,11 @@ from nilearn.maskers import NiftiMasker
 
 from bids_parcellate.cleaning import apply_operator, temporal_operator
 from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.features import features
 from bids_parcellate.reduction import (
     MergedReduction,
     Merger,
     Reduction,
-    coverage_correction,
-    features,
     reduce_signals,
 )
 
@@ -184,23 +183,6 @@ def test_voxels_that_runs_lack():
     # Features have the mean square of the volumes that are there, whether or not some are missing.
     mean_square = np.sum(stacked**2, axis=0) / merged.coverage
     np.testing.assert_allclose(np.sum(features(merged, "scaled") ** 2, axis=0), mean_square, rtol=1e-4)
-
-
-def test_features():
-    merged = merge(simulate_runs(3, 20, 300), 10)
-    scaled, whitened = features(merged, "scaled"), features(merged, "nilearn")
-    for values in (scaled, whitened):
-        assert values.shape == (10, 300)
-        assert values.dtype == np.float32
-        assert values.flags.c_contiguous
-    np.testing.assert_array_equal(whitened, merged.components)
-    expected = merged.components * (merged.singular_values / np.sqrt(60))[:, np.newaxis]
-    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
-
-
-def test_coverage_correction():
-    correction = coverage_correction(np.array([60, 15, 0]), 60)
-    np.testing.assert_array_equal(correction, np.array([1, 2, 0], dtype=np.float32))
 
 
 def test_unit_weighting_equals_nilearn():

@@ -32,13 +32,16 @@ METHODS: tuple[Method, ...] = get_args(Method)
 SPATIAL_METHODS: tuple[Method, ...] = ("ward", "complete", "average", "rena")  # their parcels are contiguous
 
 
-def parcellate(
+def parcellate(  # noqa: PLR0913 -- the options of a parcellation, by keyword
     features: FloatArray,
     method: Method,
     n_parcels: Sequence[int],
     *,
     adjacency: sparse.sparray,
     random_state: int = 0,
+    contiguous: bool = False,
+    min_size: int = 1,
+    weights: NDArray[np.floating] | None = None,
 ) -> dict[int, NDArray[np.int32]]:
     """Cluster voxels into parcels, for one or several numbers of parcels.
 
@@ -52,9 +55,17 @@ def parcellate(
     n_parcels : sequence of int
         Numbers of parcels.
     adjacency : sparse array, shape (n_voxels, n_voxels)
-        The voxels that are neighbours; k-means methods do not use it.
+        The voxels that are neighbours; k-means methods use it for contiguous parcels only. Where an edge is left out
+        no parcel grows across: `bids_parcellate.graph.separate` keeps hemispheres apart.
     random_state : int, default=0
         Seed of the k-means methods.
+    contiguous : bool, default=False
+        Whether the parcels of k-means methods are contiguous, too.
+    min_size : int, default=1
+        The fewest voxels of a parcel; above 1, parcels of k-means methods must be contiguous.
+    weights : ndarray of float, shape (n_voxels,), or None, default=None
+        How much each voxel counts in means and sums of squares, above 0; for example its share of grey matter. Complete
+        linkage has neither and does not use them.
 
     Returns
     -------
@@ -65,15 +76,25 @@ def parcellate(
     ------
     UsageError
         If the method is unknown, or a number of parcels is larger than that of the voxels or, for contiguous
-        parcels, smaller than the number of pieces of the mask.
+        parcels, smaller than the number of pieces of the mask, or a piece is smaller than ``min_size``.
     DataError
         If the data cannot be split into that many parcels.
     """
-    if method in ("ward", "complete", "average"):
-        tree = Agglomerative(max(n_parcels), linkage=method, connectivity=adjacency).fit(features)
-        return {n: tree.cut(n) for n in n_parcels}
-    clusterers = {n: make_clusterer(method, n, adjacency=adjacency, random_state=random_state) for n in n_parcels}
-    return {n: clusterer.fit(features).labels_ for n, clusterer in clusterers.items()}
+
+    def make(n_clusters: int) -> FeatureClusterer:
+        return make_clusterer(
+            method,
+            n_clusters,
+            adjacency=adjacency,
+            random_state=random_state,
+            contiguous=contiguous,
+            min_size=min_size,
+        ).fit(features, weights=weights)
+
+    finest = make(max(n_parcels))
+    if isinstance(finest, Agglomerative):
+        return {n: finest.cut(n) for n in n_parcels}
+    return {n: (finest if n == finest.n_clusters else make(n)).labels_ for n in n_parcels}
 
 
 def make_clusterer(
@@ -82,6 +103,8 @@ def make_clusterer(
     *,
     adjacency: sparse.sparray,
     random_state: int | np.random.RandomState | None = 0,
+    contiguous: bool = False,
+    min_size: int = 1,
 ) -> FeatureClusterer:
     """Make the estimator of a method.
 
@@ -92,14 +115,20 @@ def make_clusterer(
     n_clusters : int
         Number of parcels.
     adjacency : sparse array, shape (n_voxels, n_voxels)
-        The voxels that are neighbours; k-means methods do not use it.
+        The voxels that are neighbours; k-means methods use it for contiguous parcels only. Where an edge is left out
+        no parcel grows across: `bids_parcellate.graph.separate` keeps hemispheres apart.
     random_state : int, RandomState or None, default=0
         Seed of the k-means methods.
+    contiguous : bool, default=False
+        Whether the parcels of k-means methods are contiguous, too.
+    min_size : int, default=1
+        The fewest voxels of a parcel; above 1, parcels of k-means methods must be contiguous.
 
     Returns
     -------
     FeatureClusterer
-        Not fitted. For ward, complete and average it is an `Agglomerative`, whose tree has other cuts, too.
+        Not fitted; ``fit`` takes ``weights`` of the voxels. For ward, complete and average it is an
+        `Agglomerative`, whose tree has other cuts, too.
 
     Raises
     ------
@@ -107,11 +136,12 @@ def make_clusterer(
         If the method is unknown.
     """
     if method in ("ward", "complete", "average"):
-        return Agglomerative(n_clusters, linkage=method, connectivity=adjacency)
+        return Agglomerative(n_clusters, linkage=method, connectivity=adjacency, min_size=min_size)
     if method == "rena":
-        return ReNA(n_clusters, connectivity=adjacency)
+        return ReNA(n_clusters, connectivity=adjacency, min_size=min_size)
+    space = adjacency if contiguous else None
     if method == "kmeans":
-        return KMeans(n_clusters, random_state=random_state)
+        return KMeans(n_clusters, random_state=random_state, connectivity=space, min_size=min_size)
     if method == "hierarchical_kmeans":
-        return HierarchicalKMeans(n_clusters, random_state=random_state)
+        return HierarchicalKMeans(n_clusters, random_state=random_state, connectivity=space, min_size=min_size)
     raise UsageError(f"method={method!r} is none of {', '.join(METHODS)}.")

@@ -15,6 +15,7 @@ from bids_parcellate.errors import DataError, UsageError
 
 FloatArray = NDArray[np.floating]  # float32 or float64
 _FLOATS = [np.float64, np.float32]
+_BLOCK = 64  # rows that are transposed at once
 
 
 class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn has no types
@@ -36,7 +37,7 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     n_clusters: int
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, *, weights: ArrayLike | None = None) -> Self:
         """Cluster the features.
 
         Parameters
@@ -45,6 +46,10 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             One column for each feature.
         y : None
             Ignored.
+        weights : array-like of float, shape (n_features,), or None, default=None
+            How much each feature counts in means and sums of squares, above 0; for example the share of grey
+            matter in a voxel. A weight of 2 is the same as two
+            copies of the feature that stay together. `transform` does not use them.
 
         Returns
         -------
@@ -54,14 +59,14 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         UsageError
-            If ``n_clusters`` is not between 1 and the number of features.
+            If ``n_clusters`` is not between 1 and the number of features, or a weight is not above 0.
         DataError
             If the data cannot be split into that many clusters.
         """
         del y
         data: FloatArray = validate_data(self, X, dtype=_FLOATS)
         check_n_clusters(self.n_clusters, n_features=data.shape[1])
-        labels = number_by_first_feature(self._cluster(data.T))
+        labels = number_by_first_feature(self._cluster(data.T, _check_weights(weights, data.shape[1])))
         n_found = int(labels.max()) + 1
         if n_found != self.n_clusters:
             raise DataError(f"{type(self).__name__} found {n_found} clusters, not n_clusters={self.n_clusters}.")
@@ -71,7 +76,7 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     @abstractmethod
-    def _cluster(self, columns: FloatArray) -> NDArray[np.integer]:
+    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.integer]:
         """Cluster the rows of an array (n_features, n_samples), the transpose of X and often a view of it."""
 
     def transform(self, X: ArrayLike) -> FloatArray:
@@ -127,6 +132,20 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return tags
 
 
+def _check_weights(weights: ArrayLike | None, n_features: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(n_features)
+    masses = np.asarray(weights, dtype=np.float64)
+    if masses.shape != (n_features,):
+        raise UsageError(f"weights has shape {masses.shape}, but X has n_features={n_features}.")
+    if not (np.isfinite(masses) & (masses > 0)).all():
+        raise UsageError(
+            f"weights are not all above 0 and finite: the smallest is {masses.min()}.",
+            hint="Leave voxels that should not count out of the mask, or give them a small weight.",
+        )
+    return masses
+
+
 def check_n_clusters(n_clusters: object, *, n_features: int) -> None:
     """Refuse a number of clusters that no clustering of the features can have.
 
@@ -151,26 +170,63 @@ def check_n_clusters(n_clusters: object, *, n_features: int) -> None:
         )
 
 
-def check_reachable(n_clusters: int, *, n_pieces: int) -> None:
-    """Refuse fewer contiguous clusters than the graph has pieces: no edge is ever added to join them.
+def check_reachable(n_clusters: int, piece_sizes: NDArray[np.integer], *, min_size: object = 1) -> None:
+    """Refuse a number or a size of contiguous clusters that a graph cannot have: no edge is ever added to it.
 
     Parameters
     ----------
     n_clusters : int
         Number of clusters asked for.
-    n_pieces : int
-        Number of connected components of the graph.
+    piece_sizes : ndarray of int, shape (n_pieces,)
+        Number of features in each connected component of the graph.
+    min_size : int, default=1
+        The fewest features of a cluster.
 
     Raises
     ------
     UsageError
-        If there are more pieces than clusters.
+        If there are more pieces than clusters, a piece is smaller than ``min_size``, or so many clusters
+        of that size are more than all features.
     """
+    if not isinstance(min_size, int | np.integer) or isinstance(min_size, bool) or min_size < 1:
+        raise UsageError(f"min_size={min_size!r} is not an integer of at least 1.")
+    n_pieces = len(piece_sizes)
     if n_clusters < n_pieces:
         raise UsageError(
             f"n_clusters={n_clusters} is smaller than the {n_pieces} pieces of the graph that do not touch each other.",
             hint=f"Ask for at least {n_pieces} clusters (parcels), or leave the small pieces out of the mask.",
         )
+    too_small = piece_sizes < min_size
+    if too_small.any():
+        raise UsageError(
+            f"min_size={min_size} is more than {too_small.sum()} of the {n_pieces} pieces of the graph have:"
+            f" the smallest has {piece_sizes.min()} features.",
+            hint="Leave the small pieces out of the mask, or ask for a smaller minimal size.",
+        )
+    if np.sum(piece_sizes // min_size) < n_clusters:
+        raise UsageError(
+            f"n_clusters={n_clusters} clusters of min_size={min_size} do not fit into {piece_sizes.sum()} features.",
+            hint="Ask for fewer clusters (parcels) or a smaller minimal size.",
+        )
+
+
+def contiguous_rows(columns: FloatArray) -> FloatArray:
+    """Copy the transpose of an array so that each row is one stretch of memory.
+
+    Parameters
+    ----------
+    columns : ndarray of float32 or float64, shape (n_features, n_samples)
+        Most often the view ``X.T``.
+
+    Returns
+    -------
+    ndarray of the same dtype, shape (n_features, n_samples)
+        A copy, C-contiguous.
+    """
+    rows = np.empty(columns.shape, dtype=columns.dtype)
+    for start in range(0, len(rows), _BLOCK):  # small enough for the cache: several times faster than all at once
+        rows[start : start + _BLOCK] = columns[start : start + _BLOCK]
+    return rows
 
 
 def feature_edges(connectivity: ArrayLike | sparse.sparray | None, n_features: int) -> NDArray[np.int32]:

@@ -2,18 +2,21 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.utils import check_random_state
 
-from bids_parcellate.cluster.base import FeatureClusterer, FloatArray
-from bids_parcellate.cluster.kmeans import k_means
+from bids_parcellate.cluster.base import FeatureClusterer, FloatArray, contiguous_rows
+from bids_parcellate.cluster.contiguity import make_contiguous
+from bids_parcellate.cluster.kmeans import check_space, k_means
 from bids_parcellate.errors import DataError
 
 
 class HierarchicalKMeans(FeatureClusterer):
     """K-means in two levels: about ``sqrt(n_clusters)`` coarse clusters, split in proportion to their sizes.
 
-    Clusters have more even sizes than those of `KMeans`, at a fraction of its cost. They are not spatial: a parcel
-    may lie in several places.
+    Clusters have more even sizes than those of `KMeans`, at a fraction of its cost. They are not spatial, a parcel
+    may lie in several places, unless a graph is given: then its connected pieces are merged by Ward's criterion until
+    ``n_clusters`` contiguous clusters are left (see `make_contiguous`).
 
     Parameters
     ----------
@@ -21,6 +24,10 @@ class HierarchicalKMeans(FeatureClusterer):
         Number of clusters; it may exceed the number of samples.
     random_state : int, RandomState or None, default=0
         Seed of the initial means. An int makes the result reproducible.
+    connectivity : sparse array, shape (n_features, n_features), or None, default=None
+        The features that are neighbours, for contiguous clusters: every stored entry is an edge.
+    min_size : int, default=1
+        The fewest features of a cluster; above 1 it needs the graph.
 
     Attributes
     ----------
@@ -35,14 +42,28 @@ class HierarchicalKMeans(FeatureClusterer):
     most as many as it has distinct members; the rest is shared out by the largest remainders.
     """
 
-    def __init__(self, n_clusters: int = 2, *, random_state: int | np.random.RandomState | None = 0) -> None:
+    def __init__(
+        self,
+        n_clusters: int = 2,
+        *,
+        random_state: int | np.random.RandomState | None = 0,
+        connectivity: sparse.sparray | None = None,
+        min_size: int = 1,
+    ) -> None:
         self.n_clusters = n_clusters
         self.random_state = random_state
+        self.connectivity = connectivity
+        self.min_size = min_size
 
-    def _cluster(self, columns: FloatArray) -> NDArray[np.int32]:
-        rows = np.ascontiguousarray(columns)
+    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.int32]:
+        rows = contiguous_rows(columns)
+        space = check_space(self.connectivity, rows, masses, n_clusters=self.n_clusters, min_size=self.min_size)
+        labels = self._cluster_freely(rows, masses)
+        return labels if space is None else make_contiguous(labels, space, self.n_clusters, min_size=self.min_size)
+
+    def _cluster_freely(self, rows: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.int32]:
         random_state = check_random_state(self.random_state)
-        coarse = k_means(rows, round(np.sqrt(self.n_clusters)), random_state=random_state)
+        coarse = k_means(rows, masses, round(np.sqrt(self.n_clusters)), random_state=random_state)
         members = [np.flatnonzero(coarse == cluster) for cluster in range(coarse.max() + 1)]
         sizes = np.array([len(inside) for inside in members])
         n_distinct = np.array([count_distinct_rows(rows[inside]) for inside in members])
@@ -54,7 +75,7 @@ class HierarchicalKMeans(FeatureClusterer):
         labels = np.empty(len(rows), dtype=np.int32)
         n_before = 0
         for inside, n_fine in zip(members, share_out(self.n_clusters, sizes, n_distinct), strict=True):
-            labels[inside] = n_before + k_means(rows[inside], n_fine, random_state=random_state)
+            labels[inside] = n_before + k_means(rows[inside], masses[inside], n_fine, random_state=random_state)
             n_before += n_fine
         return labels
 

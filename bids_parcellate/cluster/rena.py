@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from bids_parcellate import graph
-from bids_parcellate.cluster.base import FeatureClusterer, FloatArray, check_reachable, feature_edges
+from bids_parcellate.cluster.base import FeatureClusterer, FloatArray, check_reachable, contiguous_rows, feature_edges
+from bids_parcellate.cluster.contiguity import FeatureGraph, average_rows, make_contiguous
 from bids_parcellate.errors import UsageError
 
 _NONE = -1
@@ -32,6 +33,8 @@ class ReNA(FeatureClusterer):
     scaling : bool, default=False
         Whether `transform` multiplies the mean of each cluster by the square root of its size, which keeps
         the Euclidean norm of data that are constant within clusters; `inverse_transform` divides by it.
+    min_size : int, default=1
+        The fewest features of a cluster: smaller ones are merged and others split (see `make_contiguous`).
 
     Attributes
     ----------
@@ -61,17 +64,28 @@ class ReNA(FeatureClusterer):
         connectivity: sparse.sparray | None = None,
         n_iter: int | None = None,
         scaling: bool = False,
+        min_size: int = 1,
     ) -> None:
         self.n_clusters = n_clusters
         self.connectivity = connectivity
         self.n_iter = n_iter
         self.scaling = scaling
+        self.min_size = min_size
 
-    def _cluster(self, columns: FloatArray) -> NDArray[np.int32]:
-        n_left = len(columns)
-        pairs = feature_edges(self.connectivity, n_left)
-        check_reachable(self.n_clusters, n_pieces=_join(pairs, n_left)[0])
-        means, sizes = np.ascontiguousarray(columns), np.ones(n_left, dtype=columns.dtype)
+    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.int32]:
+        pairs = feature_edges(self.connectivity, len(columns))
+        piece_sizes = np.bincount(_join(pairs, len(columns))[1])
+        check_reachable(self.n_clusters, piece_sizes, min_size=self.min_size)
+        features = FeatureGraph(contiguous_rows(columns), pairs, masses)
+        labels = self._merge(features)
+        if self.min_size > 1:
+            labels = make_contiguous(labels, features, self.n_clusters, min_size=self.min_size)
+        return labels
+
+    def _merge(self, features: FeatureGraph) -> NDArray[np.int32]:
+        """Make passes until so many clusters are left."""
+        means, pairs, sizes = features
+        n_left = len(means)
         labels = np.arange(n_left, dtype=np.int32)
         self.n_iter_ = 0
         while n_left > self.n_clusters:
@@ -82,8 +96,8 @@ class ReNA(FeatureClusterer):
                 )
             n_left, joined = _join(_shortest_merges(means, pairs, n_left - self.n_clusters), n_left)
             labels = joined[labels]
-            pairs = graph.edges(_matrix(joined[pairs], n_left))
-            means, sizes = _average(means, sizes, joined)
+            pairs = graph.edges(graph.from_edges(joined[pairs], n_left))
+            means, sizes = average_rows(means, joined, sizes)
             self.n_iter_ += 1
         return labels
 
@@ -97,7 +111,9 @@ def _shortest_merges(means: FloatArray, pairs: NDArray[np.int32], n_most: int) -
     Every edge makes one cluster less: with ties in a fixed order, nearest neighbours form no cycle.
     """
     lengths, nearest = _measure_edges(means, pairs)
-    chosen = np.unique(nearest[nearest != _NONE])
+    is_nearest = np.zeros(len(pairs), dtype=bool)
+    is_nearest[nearest[nearest != _NONE]] = True
+    chosen = np.flatnonzero(is_nearest)
     by_length: NDArray[np.intp] = chosen[np.argsort(lengths[chosen], kind="stable")]
     return pairs[by_length[:n_most]]
 
@@ -119,19 +135,6 @@ def _measure_edges(means: FloatArray, pairs: NDArray[np.int32]) -> tuple[NDArray
     return lengths, nearest
 
 
-def _average(means: FloatArray, sizes: FloatArray, joined: NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
-    """Return the means and sizes of the clusters that are joined, weighted by their sizes."""
-    merged_sizes = np.bincount(joined, weights=sizes).astype(sizes.dtype)
-    weights = sizes / merged_sizes[joined]
-    n_before, n_after = len(sizes), len(merged_sizes)
-    membership = sparse.csr_array((weights, (joined, np.arange(n_before))), shape=(n_after, n_before))
-    return membership @ means, merged_sizes
-
-
 def _join(pairs: NDArray[np.int32], n_clusters: int) -> tuple[int, NDArray[np.int32]]:
     """Join the clusters along edges: return the number of those that result, and to which each goes."""
-    return graph.connected_pieces(_matrix(pairs, n_clusters))
-
-
-def _matrix(pairs: NDArray[np.int32], n_clusters: int) -> sparse.coo_array:
-    return sparse.coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(n_clusters, n_clusters))
+    return graph.connected_pieces(graph.from_edges(pairs, n_clusters))

@@ -150,6 +150,20 @@ def test_ward_s_tree_is_that_of_scikit_learn_to_the_last_bit(seed, dtype):
     np.testing.assert_array_equal(ours.distances_, theirs.distances_)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1, 0), (1e-3, 1e4), (1e25, 0), (1e-25, 0)], ids=["plain", "offset", "huge", "tiny"]
+)
+def test_bounds_hold_whatever_the_scale(dtype, scale, offset):
+    """Ward's bounds are computed in the precision of the data, where these overflow, vanish or lose all digits."""
+    mask = brain((9, 8, 7))
+    features = (scale * smooth_features(mask, 25) + offset).astype(dtype)
+    ours = Agglomerative(2, connectivity=graph_of(mask)).fit(features)
+    theirs = AgglomerativeClustering(2, connectivity=graph_of(mask), compute_distances=True).fit(features.T)
+    np.testing.assert_array_equal(ours.children_, theirs.children_)
+    np.testing.assert_array_equal(ours.distances_, theirs.distances_)
+
+
 @pytest.mark.parametrize("linkage", LINKAGES)
 def test_no_graph_edge_at_all(linkage):
     adjacency = voxel_adjacency(np.eye(4, dtype=bool)[..., None])

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.cluster import MiniBatchKMeans
 
 from bids_parcellate.cluster import HierarchicalKMeans, KMeans
 from bids_parcellate.cluster.hierarchical_kmeans import count_distinct_rows, share_out
@@ -18,6 +19,21 @@ def test_inertia_is_as_low_as_scikit_learn_s():
     ours = inertia(features, KMeans(30).fit(features).labels_)
     theirs = SklearnKMeans(30, n_init=3, random_state=1).fit(features.T).inertia_
     assert ours < 1.03 * theirs
+
+
+def test_a_start_from_a_sample_ends_as_low_as_mini_batches():
+    """Many more voxels than 20 a cluster, so that the initial means are those of a sample."""
+    features = smooth_features(brain((24, 24, 16)), 30, width=2.0)
+    for seed in range(3):
+        theirs = MiniBatchKMeans(40, n_init=1, random_state=seed).fit(features.T).labels_
+        ours = KMeans(40, random_state=seed).fit(features).labels_
+        assert inertia(features, ours) < 1.005 * inertia(features, theirs)
+
+
+def test_of_several_starts_the_best_is_kept():
+    features = smooth_features(brain((20, 16, 12)), 30, width=2.0)
+    found = [inertia(features, KMeans(20, n_init=n, random_state=0).fit(features).labels_) for n in (1, 8)]
+    assert found[1] < found[0]
 
 
 def test_the_seed_decides():

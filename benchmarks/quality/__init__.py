@@ -1,0 +1,1 @@
+"""Which features make the better parcels, by evidence: ``python -m benchmarks.quality``."""
