@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-containers lint docs lock clean
 
 demo: $(VENV)/.app
 	$(BIN)/bids-parcellate-demo $(DEMO)
@@ -14,6 +14,11 @@ test: $(VENV)/.dev
 	@echo "== running the tests"
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term
+
+# Needs a Docker daemon.
+test-containers: $(VENV)/.dev
+	@echo "== running the tests of containers"
+	$(BIN)/pytest -m container tests/containers
 
 lint: $(VENV)/.dev
 	@echo "== lint"
@@ -27,6 +32,14 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	@echo "== documentation"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The versions that containers are made of: the newest for the Python of their base image.
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes \
+	--custom-compile-command "make lock"
+
+lock: $(VENV)/.uv
+	$(LOCK) --extra fast --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file containers/build.lock containers/build.in
 
 $(VENV)/.uv:
 	@echo "== making a virtual environment in $(VENV)"

@@ -38,6 +38,9 @@ FIGURES: dict[str, str] = {
     "fitted to the other half; mean of both.",
     "split_half_adjusted_rand": "Adjusted Rand index between fits to the two halves of the participants.",
     "split_half_mutual_information": "Normalised mutual information of the same fits.",
+    "individual_within_adjusted_rand": "Adjusted Rand index between individual parcels of two runs of one participant, "
+    "mean over pairs.",
+    "individual_between_adjusted_rand": "The same of runs of two participants.",
     "choice_score": "What the number of parcels was chosen by: 1 at most.",
 }
 

@@ -270,6 +270,10 @@ class ParcellationConfig(Section):
     weights: AbsolutePath | None = option(
         None, "Image that says how much each voxel counts, such as its share of grey matter.", metavar="FILE"
     )
+    individual: bool = option(
+        False,
+        "Also give each participant parcels of their own: the group's, with boundaries where the participant's are.",
+    )
     match_labels: AbsolutePath | None = option(
         None, "An earlier dseg image (with its table), whose numbers and names parcels keep.", metavar="FILE"
     )
@@ -302,6 +306,12 @@ class ParcellationConfig(Section):
             return values
         numbers = tuple(number for number in given if number != "auto") or _CANDIDATES
         return {**values, "n_parcels": numbers, "choose_n_parcels": True}
+
+    @model_validator(mode="after")
+    def _individual_parcels_are_contiguous(self) -> Self:
+        if self.individual and self.method in ("kmeans", "hierarchical_kmeans") and not self.contiguous:
+            raise ValueError(f"individual parcels need contiguous ones of the group: add --contiguous to {self.method}")
+        return self
 
     @field_validator("n_parcels")
     @classmethod

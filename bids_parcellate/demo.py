@@ -286,12 +286,8 @@ def _run(out: Path, n_parcels: int, seed: int) -> int:
 
 def _quality_table(figures: pd.DataFrame) -> str:
     """Show what the number of parcels was chosen by, and in brackets the same of random parcels."""
-    figures = figures.assign(
-        text=[
-            f"{row.value:.3f}" + ("" if pd.isna(row.random_mean) else f" ({row.random_mean:.3f})")
-            for row in figures.itertuples()
-        ]
-    )
+    random = figures["random_mean"].map(" ({:.3f})".format, na_action="ignore").fillna("")
+    figures = figures.assign(text=figures["value"].map("{:.3f}".format) + random)
     shown = figures.pivot(index="n_parcels", columns="figure", values="text")
     columns = {
         "held_out_explained_variance": "held-out explained variance",

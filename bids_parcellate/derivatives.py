@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_parcellate.appraisal import FIGURES
-from bids_parcellate.atlas import Parcellation
+from bids_parcellate.atlas import Parcellation, paint
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Dataset, Run
 from bids_parcellate.files import write_atomically
 from bids_parcellate.grids import Grid
 from bids_parcellate.images import volume_to_bytes
+from bids_parcellate.individual import IndividualParcellation
 from bids_parcellate.masking import Mask
 from bids_parcellate.metadata import (
     BIDS_VERSION,
@@ -252,6 +253,49 @@ def write_stability(
     )
     write_json(names.stability(n_parcels, ".json"), sidecar)
     write_atomically(image, volume_to_bytes(share, grid, space_code=_space_code(names)))
+
+
+def write_individual(
+    names: OutputNames, individual: IndividualParcellation, group: Parcellation, mask: Mask, runs: Sequence[Run]
+) -> Path:
+    """Write a participant's own parcellation: image, table, metadata.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    individual : IndividualParcellation
+        The participant's parcels.
+    group : Parcellation
+        The group's parcellation that they come from.
+    mask : Mask
+        The voxels.
+    runs : sequence of Run
+        The participant's runs.
+
+    Returns
+    -------
+    Path
+        The image.
+    """
+    participant, n_parcels = runs[0].participant, group.n_parcels
+    parcellation = paint(individual.labels - 1, mask)
+    table = parcellation.table.assign(name=group.table["name"])
+    origin = names.uri(names.parcellation(n_parcels, ".nii.gz"))
+    sidecar = ImageSidecar(
+        Description=f"Parcels of the group with the boundaries of this participant; {individual.n_moved} of "
+        f"{mask.n_voxels} voxels are not in their parcel of the group.",
+        Sources=[origin, *(run.uri(run.bold) for run in runs)],
+        Manual=False,
+        **describe_columns(table),
+        **_spatial_metadata(names, mask.grid, runs[0].uri(runs[0].bold)),
+    )
+    write_table(names.individual(participant, n_parcels, ".tsv"), table)
+    write_json(names.individual(participant, n_parcels, ".json"), sidecar)
+    return write_atomically(
+        names.individual(participant, n_parcels, ".nii.gz"),
+        volume_to_bytes(parcellation.labels, mask.grid, space_code=_space_code(names)),
+    )
 
 
 def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None) -> Path:

@@ -12,6 +12,7 @@ from bids_parcellate.appraisal import Appraisal, appraise, describe_halves
 from bids_parcellate.atlas import Parcellation
 from bids_parcellate.errors import UsageError
 from bids_parcellate.group_data import GroupData, Labels, Single
+from bids_parcellate.individuals import reproduce_individuals
 from bids_parcellate.masking import Mask
 from bids_parcellate.matching import renumber, spatial_order
 from bids_parcellate.parcel_tables import describe_parcellations, gather_figures
@@ -81,6 +82,9 @@ def fit_group(data: GroupData) -> GroupFit:
     appraisals = _appraise(data, labels, values, halves)
     stability = _bootstrap(data, labels)
     parcellations = describe_parcellations(labels, appraisals, references, data.mask, config.parcellation.match_labels)
+    if config.parcellation.individual:
+        rows = reproduce_individuals(data, labels)
+        choice = pd.concat([choice, pd.DataFrame(rows)]) if rows else choice
     figures = gather_figures(labels, appraisals, references, choice)
     return GroupFit(data.mask, parcellations, figures, stability, reason)
 

@@ -173,6 +173,35 @@ class OutputNames:
         """
         return self._template_folder / bids_name(self._template | {"desc": "group"}, "mask", extension)
 
+    def individual(self, participant: str, n_parcels: int, extension: str) -> Path:
+        """Name a file of a participant's own parcellation.
+
+        Parameters
+        ----------
+        participant : str
+            Label of the participant.
+        n_parcels : int
+            Number of parcels.
+        extension : str
+            ``.nii.gz``, ``.tsv`` or ``.json``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        entities = {
+            "sub": participant,
+            "space": self.space,
+            "cohort": self.cohort,
+            "atlas": self.atlas,
+            "seg": as_label(self.method),
+            "scale": str(n_parcels),
+            "res": self.res,
+            "desc": "individual",
+        }
+        return self.root / f"sub-{participant}" / "anat" / bids_name(entities, "dseg", extension)
+
     @property
     def atlas_description(self) -> Path:
         """The description that every atlas needs at the top of its dataset."""

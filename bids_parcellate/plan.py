@@ -18,8 +18,11 @@ from bids_parcellate.images import read_volume
 _MEGABYTE = 2**20
 _FLOAT32 = 4
 
-# An interpreter with everything imported and compiled.
+# An interpreter with everything imported, compiled kernels loaded, and the work space of linear algebra.
 _PROCESS_MEGABYTES = 450
+
+# Components that the running merge holds, and rows that wait to be merged, for each component of the result.
+_MERGED_ROWS = 1.5 + 2
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
         If the memory does not suffice for one run.
     """
     n_voxels = _count_voxels(runs, grid, config)
-    n_volumes = max(run.n_volumes for run in runs)
     n_components = config.parcellation.n_components
-    # Raw, cleaned and standardized signals of one run, a copy of one of them, and a few volumes.
-    worker = _PROCESS_MEGABYTES + (4 * n_volumes * n_voxels + 8 * math.prod(grid.shape)) * _FLOAT32 // _MEGABYTE
-    # The merged components, a batch that is folded in, their product, and the clustering's copies.
-    group = _PROCESS_MEGABYTES + 6 * n_components * n_voxels * _FLOAT32 // _MEGABYTE
-    disk = sum(min(n_components, run.n_volumes) for run in runs) * n_voxels * _FLOAT32 // _MEGABYTE + 1
+    n_rows = [min(n_components, run.n_volumes) for run in runs]
+    row_megabytes = n_voxels * _FLOAT32 / _MEGABYTE
+    # The signals of a run, its components, and a few volumes.
+    n_worker_rows = max(run.n_volumes + n for run, n in zip(runs, n_rows, strict=True))
+    volumes = 8 * math.prod(grid.shape) * _FLOAT32 / _MEGABYTE
+    worker = math.ceil(_PROCESS_MEGABYTES + n_worker_rows * row_megabytes + volumes)
+    group = math.ceil(_PROCESS_MEGABYTES + _group_rows(sum(n_rows), n_components, config) * row_megabytes)
+    disk = math.ceil(sum(n_rows) * row_megabytes) + 1
     available = config.execution.mem_mb or _memory_of_machine()
     elsewhere = config.execution.executor == "dask"
     least = group if elsewhere else max(worker, group)
@@ -101,6 +106,16 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     while n_workers > 1 and Needs(n_workers, worker, group, disk, elsewhere).megabytes > available:
         n_workers -= 1
     return Needs(n_workers, worker, group, disk, elsewhere)
+
+
+def _group_rows(n_rows: int, n_components: int, config: Config) -> float:
+    """Count the rows of all voxels that the group's part holds at its peak."""
+    n_merged = min(n_components, n_rows)
+    # Features, a copy of them voxel by voxel, and the sums of clusters, in double precision.
+    clustering = 4 * n_merged
+    merging = min(n_rows, _MERGED_ROWS * n_components) + 2 * n_merged
+    # The features of the other half of the participants.
+    return max(clustering, merging) + (0 if config.quality.level == "none" else n_merged)
 
 
 def _count_voxels(runs: Sequence[Run], grid: Grid, config: Config) -> int:
@@ -119,10 +134,12 @@ def _count_voxels(runs: Sequence[Run], grid: Grid, config: Config) -> int:
 
 def _memory_of_machine() -> int:
     """Give the memory that this process may use, in MB: that of the machine, or of its container."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return (memory if text == "max" else min(memory, int(text))) // _MEGABYTE
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, versions 2 and 1
+        path = Path("/sys/fs/cgroup", name)
+        text = path.read_text().strip() if path.is_file() else "max"
+        limits += [int(text)] if text != "max" else []
+    return min(limits) // _MEGABYTE
 
 
 def describe(selection: Selection, unusable: Mapping[Run, ParcellateError], needs: Needs) -> str:

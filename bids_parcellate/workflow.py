@@ -33,6 +33,7 @@ from bids_parcellate.grids import Grid, grid_with_resolution
 from bids_parcellate.group_data import GroupData, Reduced, vanished
 from bids_parcellate.group_fit import GroupFit, fit_group
 from bids_parcellate.images import require_content
+from bids_parcellate.individuals import fit_individuals
 from bids_parcellate.log import Progress, log_file
 from bids_parcellate.masking import read_mask
 from bids_parcellate.naming import OutputNames, as_label
@@ -377,7 +378,17 @@ def _fit(job: Job, reduced: Sequence[Reduced]) -> GroupFit:
         logger.info("Wrote %s.", derivatives.write_figures(job.names, fit.figures, fit.reason))
     n_participants = len({run.participant for run in runs})
     derivatives.write_atlas_description(job.names, job.config, job.selection.datasets, n_participants)
+    if job.config.parcellation.individual:
+        _write_individuals(job, data, fit)
     return fit
+
+
+def _write_individuals(job: Job, data: GroupData, fit: GroupFit) -> None:
+    groups = {parcellation.n_parcels: parcellation for parcellation in fit.parcellations}
+    labels = {number: fit.mask.apply(group.labels) for number, group in groups.items()}
+    for participant, n_parcels, own in fit_individuals(data, labels):
+        runs = [each.run for each in data.reduced if each.run.participant == participant]
+        derivatives.write_individual(job.names, own, groups[n_parcels], fit.mask, runs)
 
 
 def _find_parcellations(job: Job) -> list[Parcellation]:

@@ -1,6 +1,9 @@
 """The group's part of a job through the command line: choice of a number, contiguity, weights, names, figures."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +41,11 @@ def chosen(run_job):
     return run_job("--n-parcels", "auto", "6", "12", "24", "48", "--quality", "full", "--n-bootstrap", "4")
 
 
+@pytest.fixture(scope="module")
+def individuals(run_job):
+    return run_job("--n-parcels", "12", "--individual")
+
+
 def read_labels(folder, n_parcels):
     (path,) = folder.glob(f"tpl-*/anat/*_scale-{n_parcels}_dseg.nii.gz")
     return np.asarray(nib.load(path).dataobj)
@@ -51,6 +59,11 @@ def read_table(folder, n_parcels):
 def read_figures(folder):
     (path,) = folder.glob("tpl-*/anat/*_qc.tsv")
     return pd.read_csv(path, sep="\t"), json.loads(path.with_suffix(".json").read_text())
+
+
+def validator_issues(folder):
+    command = [Path(sys.executable).with_name("bids-validator-deno"), folder, "--format", "json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["issues"]["issues"]
 
 
 class TestChoice:
@@ -110,6 +123,7 @@ class TestFigures:
 
     def test_are_valid_outputs(self, chosen):
         assert find_problems(chosen) == []
+        assert validator_issues(chosen) == []
 
 
 class TestParcels:
@@ -204,3 +218,33 @@ class TestNames:
         assert "atlas='Schaefer2018'" in error
         assert "api.get" in error
         assert not list(folder.iterdir())
+
+
+class TestIndividuals:
+    def test_have_the_group_s_parcels(self, individuals):
+        group, names = read_labels(individuals, 12), list(read_table(individuals, 12)["name"])
+        images = sorted(individuals.glob("sub-*/anat/*_desc-individual_dseg.nii.gz"))
+        assert len(images) == 4
+        for image in images:
+            own = np.asarray(nib.load(image).dataobj)
+            np.testing.assert_array_equal(own > 0, group > 0)
+            np.testing.assert_array_equal(np.unique(own), np.arange(13))
+            for label in range(1, 13):
+                assert ndimage.label(own == label)[1] == 1
+            assert 0 < np.mean(own[group > 0] != group[group > 0]) < 0.5
+            table = pd.read_csv(image.with_name(image.name.replace(".nii.gz", ".tsv")), sep="\t")
+            assert list(table["name"]) == names
+
+    def test_of_single_runs_are_compared(self, individuals):
+        """The boundaries of these participants differ by less than a voxel; tests/test_individual.py has larger ones."""
+        figures = read_figures(individuals)[0].set_index("figure")["value"]
+        assert 0.8 < figures["individual_within_adjusted_rand"] < 1
+        assert 0.8 < figures["individual_between_adjusted_rand"] < 1
+
+    def test_are_valid_outputs(self, individuals):
+        assert find_problems(individuals) == []
+        assert validator_issues(individuals) == []
+
+    def test_need_contiguous_parcels(self, run_job, capsys):
+        run_job("--individual", "--method", "kmeans", exit_code=64)
+        assert "--contiguous" in capsys.readouterr().err
