@@ -236,7 +236,7 @@ class TestIndividuals:
             assert list(table["name"]) == names
 
     def test_of_single_runs_are_compared(self, individuals):
-        """The boundaries of these participants differ by less than a voxel; tests/test_individual.py has larger ones."""
+        """The boundaries of these participants differ by less than a voxel; in test_individual.py they differ more."""
         figures = read_figures(individuals)[0].set_index("figure")["value"]
         assert 0.8 < figures["individual_within_adjusted_rand"] < 1
         assert 0.8 < figures["individual_between_adjusted_rand"] < 1

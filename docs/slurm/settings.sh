@@ -1,0 +1,17 @@
+# What submit.sh and its jobs read.
+
+DATA=/data/study/derivatives/fmriprep   # the dataset
+OUT=/data/study/parcels                 # results
+WORK=/scratch/$USER/parcels             # intermediate results; the same for all jobs
+
+# The options of all jobs, participants and group alike.
+OPTIONS=(--space MNI152NLin2009cAsym --n-parcels 100 200)
+
+# The command; for a container for example
+#   APP=(apptainer run --cleanenv --containall --bind "$DATA:$DATA:ro,$OUT,$WORK" /apps/bids-parcellate.sif)
+APP=(bids-parcellate)
+
+# Everyone in the dataset, or a list: PARTICIPANTS=(01 02 03)
+PARTICIPANTS=($(cd "$DATA" && ls -d sub-*/ | sed 's/^sub-//; s|/$||'))
+
+AT_ONCE=50                              # tasks that run at the same time
