@@ -126,8 +126,10 @@ def merge_and_cluster(
         one_more = _Clock()
         another = next(reductions)
         with one_more:
-            merger.add(another, columns)
-            merger.result()
+            longer = Merger(mask.sum(), n_components)
+            longer.add(merged, np.arange(mask.sum()))
+            longer.add(another, columns)
+            longer.result()
         noted[-1] = (merging.cpu, merging.wall)
         return {
             "checkpoints": checkpoints,

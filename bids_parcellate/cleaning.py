@@ -21,7 +21,7 @@ References
 """
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,20 +46,28 @@ _ROUNDING_UNITS = 4
 
 
 @dataclass(frozen=True)
-class Scores(Generic[Signals]):
-    """Signals with mean 0 and standard deviation 1: ``centre + deviation * values`` are what they were made of.
+class Scores:
+    """Cleaned signals with mean 0 and standard deviation 1, in an orthonormal basis of what cleaning leaves.
+
+    ``basis @ coordinates`` are the z-scores, and ``centre + deviation * scores`` the cleaned signals.
 
     Parameters
     ----------
-    values : ndarray of shape (n_volumes, n_voxels)
-        The z-scores. Constant signals are zero.
+    basis : ndarray of float64, shape (n_kept, n_dimensions)
+        Orthonormal columns, orthogonal to a constant.
+    coordinates : ndarray of float32, shape (n_dimensions, n_voxels)
+        Constant signals are zero.
     centre, deviation : ndarray of float64, shape (n_voxels,)
-        Mean and standard deviation over time; the deviation of constant signals is 0.
+        Mean and standard deviation of the cleaned signals over time; the deviation of constant signals is 0.
+    before : ndarray of float64, shape (n_voxels,)
+        Their temporal mean before cleaning.
     """
 
-    values: Signals
+    basis: Floats
+    coordinates: NDArray[np.float32]
     centre: Floats
     deviation: Floats
+    before: Floats
 
 
 def temporal_operator(  # noqa: PLR0913 -- the parameters of nilearn.signal.clean
@@ -240,47 +248,16 @@ def baseline(weights: Floats, signals: NDArray[np.floating]) -> Floats:
     return np.asarray(np.einsum("t,tv->v", weights, signals, dtype=np.float64))
 
 
-def zscore(signals: Signals, *, mean: Floats | None = None, ddof: int = 1) -> Scores[Signals]:
-    """Scale each signal to mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    signals : ndarray of shape (n_volumes, n_voxels), float32 or float64
-        Cleaned signals.
-    mean : ndarray of shape (n_voxels,), optional
-        As in :func:`standardize`.
-    ddof : int, default=1
-        What is subtracted from the number of volumes in the denominator of the variance.
-
-    Returns
-    -------
-    Scores
-        Of the dtype of ``signals``.
-
-    Notes
-    -----
-    A signal is constant if its standard deviation is below 4 units of rounding, in its own dtype, of its mean. What is
-    left of a constant voxel is the rounding of its offset; dividing by its standard deviation would make noise of unit
-    variance of it. In float32 the limit is 5e-7 of the mean, a thousand times below what a scanner can resolve.
-    """
-    centre = signals.mean(axis=0, dtype=np.float64)
-    offset = np.abs(centre) if mean is None else np.maximum(np.abs(mean), np.abs(centre))
-    values = _centred(signals, centre)
-    deviation = np.sqrt(np.einsum("tv,tv->v", values, values, dtype=np.float64) / (len(signals) - ddof))
-    deviation[deviation <= _rounding_noise(offset, signals.dtype)] = 0
-    values *= np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation != 0).astype(signals.dtype)
-    return Scores(values, centre, deviation)
-
-
-def clean_to_scores(
-    operator: Floats, weights: Floats, signals: NDArray[np.float32]
-) -> tuple[Scores[NDArray[np.float32]], Floats]:
+def clean_to_scores(operator: Floats, weights: Floats, signals: NDArray[np.float32]) -> Scores:
     """Clean signals and z-score them, some voxels at a time, in the memory that they lie in.
+
+    Filters and confounds leave fewer dimensions than there are volumes. Working in these saves what the others would
+    cost, here and in all that follows.
 
     Parameters
     ----------
     operator : ndarray of shape (n_kept, n_volumes)
-        What :func:`temporal_operator` returns.
+        What :func:`temporal_operator` returns; at least two volumes are kept.
     weights : ndarray of shape (n_volumes,)
         What :func:`baseline_weights` returns.
     signals : ndarray of float32, shape (n_volumes, n_voxels)
@@ -288,21 +265,37 @@ def clean_to_scores(
 
     Returns
     -------
-    scores : Scores
-        Of the cleaned signals, of shape (n_kept, n_voxels).
-    before : ndarray of float64, shape (n_voxels,)
-        Their temporal mean before cleaning.
+    Scores
+        As :func:`standardize` makes them by ``zscore_sample``, up to rounding to single precision.
     """
-    n_voxels = signals.shape[1]
-    before, centre, deviation = (np.empty(n_voxels) for _ in range(3))
+    basis, rows = _centred_dimensions(operator)
+    n_dimensions, n_voxels = len(rows), signals.shape[1]
+    rows = np.vstack([rows, operator.mean(axis=0), weights])
+    gains, rows = rows.sum(axis=1, keepdims=True).astype(np.float32), rows.astype(np.float32)
+    centre, before, deviation = (np.empty(n_voxels) for _ in range(3))
     for start in range(0, n_voxels, _BLOCK):
         block = slice(start, start + _BLOCK)
-        raw = np.ascontiguousarray(signals[:, block])
-        before[block] = baseline(weights, raw)
-        scores = zscore(apply_operator(operator, raw), mean=before[block])
-        signals[: len(operator), block] = scores.values
-        centre[block], deviation[block] = scores.centre, scores.deviation
-    return Scores(signals[: len(operator)], centre, deviation), before
+        raw = signals[:, block]
+        mean = raw.mean(axis=0)
+        raw -= mean  # so that rounding is relative to deviations; what the rows make of the mean is added
+        values = rows @ raw
+        values += gains * mean
+        coordinates, centre[block], before[block] = values[:n_dimensions], values[-2], values[-1]
+        spread = np.sqrt(np.einsum("tv,tv->v", coordinates, coordinates) / (len(operator) - 1), dtype=np.float64)
+        spread[spread <= _rounding_noise(np.maximum(np.abs(before[block]), np.abs(centre[block])), raw.dtype)] = 0
+        np.multiply(coordinates, _reciprocal(spread).astype(np.float32), out=signals[:n_dimensions, block])
+        deviation[block] = spread
+    return Scores(basis, signals[:n_dimensions], centre, deviation, before)
+
+
+def _centred_dimensions(operator: Floats) -> tuple[Floats, Floats]:
+    """Split an operator and the removal of the mean into an orthonormal basis and what leads to it.
+
+    Dimensions that are damped to the rounding of single precision are left out.
+    """
+    left, gains, right = linalg.svd(operator - operator.mean(axis=0), full_matrices=False)
+    n_left = max(1, int(np.count_nonzero(gains > np.finfo(np.float32).eps * gains[0])))
+    return left[:, :n_left], gains[:n_left, np.newaxis] * right[:n_left]
 
 
 def standardize(signals: Signals, method: Standardization, *, mean: Floats | None = None) -> Signals:
@@ -323,7 +316,7 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
     Returns
     -------
     ndarray of shape (n_volumes, n_voxels), dtype of ``signals``
-        Constant signals become zero (:func:`zscore` says which are).
+        Constant signals become zero.
 
     Raises
     ------
@@ -331,6 +324,12 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
         If the method is none of those above.
     DataError
         If there are fewer than two volumes.
+
+    Notes
+    -----
+    A signal is constant if its standard deviation is below 4 units of rounding, in its own dtype, of its mean. What is
+    left of a constant voxel is the rounding of its offset; dividing by its standard deviation would make noise of unit
+    variance of it. In float32 the limit is 5e-7 of the mean, a thousand times below what a scanner can resolve.
     """
     if method is None or method == "none":
         return signals
@@ -342,8 +341,10 @@ def standardize(signals: Signals, method: Standardization, *, mean: Floats | Non
         raise DataError(f"{len(signals)} volume is too few to standardize; at least 2 are needed")
     if method == "psc":
         own_mean = signals.mean(axis=0, dtype=np.float64)
-        return _percent_signal_change(signals, own_mean, own_mean if mean is None else mean)
-    return zscore(signals, mean=mean, ddof=1 if method == "zscore_sample" else 0).values
+        return _percent_signal_change(
+            signals, own_mean, own_mean if mean is None else np.asarray(mean, dtype=np.float64)
+        )
+    return _zscores(signals, mean, ddof=1 if method == "zscore_sample" else 0)
 
 
 def clean(  # noqa: PLR0913 -- the parameters of nilearn.signal.clean
@@ -531,6 +532,22 @@ def _orthonormal_basis(confounds: Floats, noise: Floats, *, centre: bool) -> Flo
     importance = np.abs(np.diag(r))
     independent = importance > max(confounds.shape) * np.finfo(np.float64).eps * importance[0]
     return np.asarray(q[:, independent])
+
+
+def _zscores(signals: Signals, mean: Floats | None, *, ddof: int) -> Signals:
+    """Centre and divide by the standard deviation; zero where that is rounding noise of the offset."""
+    centre = signals.mean(axis=0, dtype=np.float64)
+    offset = np.abs(centre) if mean is None else np.maximum(np.abs(mean), np.abs(centre))
+    values = _centred(signals, centre)
+    deviation = np.sqrt(np.einsum("tv,tv->v", values, values, dtype=np.float64) / (len(signals) - ddof))
+    deviation[deviation <= _rounding_noise(offset, signals.dtype)] = 0
+    values *= _reciprocal(deviation).astype(signals.dtype)
+    return values
+
+
+def _reciprocal(values: Floats) -> Floats:
+    """Divide 1 by values; 0 where they are 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values != 0)
 
 
 def _percent_signal_change(signals: Signals, mean: Floats, before: Floats) -> Signals:

@@ -20,12 +20,15 @@ from bids_parcellate.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.processing import volume_of
 from bids_parcellate.reduction import Merger
 from bids_parcellate.references import ReferenceAtlas, find_reference, read_reference
-from bids_parcellate.store import ReductionStore
+from bids_parcellate.store import ArrayStore, ReductionStore, digest_of
 
 logger = logging.getLogger(__name__)
 
 Single = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
+
+# Raised when the same reductions would give other results, so that what earlier versions stored is not used.
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class GroupData:
         self._space, self._cohort = space, cohort
         self._n_threads = n_threads
         self._store = ReductionStore(config.work_dir)
+        self._results = ArrayStore(config.work_dir / "group")
         self.mask = self._find_mask(grid)
         self._weights = self._read_weights()
         self.adjacency = self._connect()
@@ -121,6 +125,8 @@ class GroupData:
     def find_features(self, which: npt.NDArray[np.intp] | None = None) -> Single:
         """Merge runs, one after another in their order, and give the features of the voxels.
 
+        Those of all runs are kept in the work folder.
+
         Parameters
         ----------
         which : ndarray of int, optional
@@ -136,6 +142,18 @@ class GroupData:
         InputOutputError
             If a reduction is no longer there.
         """
+        if which is not None:
+            return self._merge([self.reduced[index] for index in which])
+        parcellation = self.config.parcellation
+        reductions = [each.digest for each in self.reduced]
+        digest = digest_of(_FORMAT, reductions, self.mask.data, parcellation.features, parcellation.n_components)
+        stored = self._results.load(digest)
+        if stored is None:
+            stored = {"features": self._merge(self.reduced)}
+            self._results.save(digest, stored)
+        return stored["features"]
+
+    def _merge(self, reduced: Sequence[Reduced]) -> Single:
         parcellation = self.config.parcellation
         merger = Merger(
             self.mask.n_voxels,
@@ -143,7 +161,7 @@ class GroupData:
             weighting=WEIGHTING[parcellation.features],
             n_threads=self._n_threads,
         )
-        for each in self.reduced if which is None else [self.reduced[index] for index in which]:
+        for each in reduced:
             reduction = self._store.load(each.digest)
             if reduction is None:
                 raise vanished(each.run)
@@ -151,7 +169,7 @@ class GroupData:
         return features(merger.result(), parcellation.features)
 
     def cluster(self, values: Single, n_parcels: Sequence[int] | None = None) -> dict[int, Labels]:
-        """Divide the voxels into parcels.
+        """Divide the voxels into parcels, unless the work folder has the same features divided in the same way.
 
         Parameters
         ----------
@@ -166,17 +184,30 @@ class GroupData:
             For each number of parcels the labels, from 1.
         """
         options = self.config.parcellation
-        labels = cluster.parcellate(
+        numbers = list(options.n_parcels if n_parcels is None else n_parcels)
+        seed = self.config.execution.random_seed
+        digest = digest_of(
+            [_FORMAT, options.method, numbers, seed, options.contiguous, options.min_size],
             values,
-            options.method,
-            options.n_parcels if n_parcels is None else n_parcels,
-            adjacency=self.adjacency,
-            random_state=self.config.execution.random_seed,
-            contiguous=options.contiguous,
-            min_size=options.min_size,
-            weights=self._weights,
+            self.adjacency.indices,
+            self.adjacency.indptr,
+            self._weights,
         )
-        return {number: each + 1 for number, each in labels.items()}
+        stored = self._results.load(digest)
+        if stored is None:
+            labels = cluster.parcellate(
+                values,
+                options.method,
+                numbers,
+                adjacency=self.adjacency,
+                random_state=seed,
+                contiguous=options.contiguous,
+                min_size=options.min_size,
+                weights=self._weights,
+            )
+            stored = {str(number): each for number, each in labels.items()}
+            self._results.save(digest, stored)
+        return {int(number): each + 1 for number, each in stored.items()}
 
     def references(self) -> list[ReferenceAtlas]:
         """Read the atlases that parcels are compared with.

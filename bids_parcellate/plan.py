@@ -113,7 +113,7 @@ def _group_rows(n_rows: int, n_components: int, config: Config) -> float:
     n_merged = min(n_components, n_rows)
     # Features, a copy of them voxel by voxel, and the sums of clusters, in double precision.
     clustering = 4 * n_merged
-    merging = min(n_rows, _MERGED_ROWS * n_components) + 2 * n_merged
+    merging = min(n_rows, _MERGED_ROWS * n_components) + n_merged
     # The features of the other half of the participants.
     return max(clustering, merging) + (0 if config.quality.level == "none" else n_merged)
 

@@ -100,7 +100,7 @@ class MergedReduction(Reduction):
     coverage: NDArray[np.int64]
 
 
-def reduce_signals(signals: NDArray[np.floating], n_components: int) -> SignalReduction:
+def reduce_signals(signals: NDArray[np.floating], n_components: int, *, basis: Double | None = None) -> SignalReduction:
     """Reduce the signals of a run to their leading components.
 
     Parameters
@@ -109,6 +109,9 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int) -> SignalRe
         Cleaned signals. They are not centred here.
     n_components : int
         Largest number of components. There are fewer if the rank of the signals is smaller.
+    basis : ndarray of float64, shape (n_volumes, n_dimensions), optional
+        Orthonormal columns, in which ``signals`` are coordinates of shape (n_dimensions, n_voxels). Their components
+        are computed in single precision: of weak ones in z-scores little is asked.
 
     Returns
     -------
@@ -124,23 +127,25 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int) -> SignalRe
     """
     if n_components < 1:
         raise UsageError(f"n_components is {n_components}; it must be at least 1")
-    n_volumes, n_voxels = signals.shape
-    gram = _gram(signals if n_volumes <= n_voxels else signals.T, np.float64)
+    n_rows, n_voxels = signals.shape
+    gram = _gram(signals if n_rows <= n_voxels else signals.T, np.float64)
     singular_values, vectors = _leading_directions(gram, n_components)
-    if n_volumes <= n_voxels:
+    if n_rows <= n_voxels:
         time_courses = vectors
         components = np.empty((len(singular_values), n_voxels), dtype=np.float32)
-        _project(signals, vectors / singular_values, components, np.float64)
+        _project(signals, vectors / singular_values, components, np.float64 if basis is None else np.float32)
     else:
         components = vectors.T.astype(np.float32)
         time_courses = signals.astype(np.float64) @ (vectors / singular_values)
-    signs = _fix_signs(components)
+    time_courses = time_courses * _fix_signs(components)
+    if basis is not None:
+        time_courses = basis @ time_courses
     return SignalReduction(
         components,
         singular_values,
-        n_volumes,
+        len(time_courses),
         float(np.trace(gram)),
-        time_courses=(time_courses * signs).astype(np.float32),
+        time_courses=time_courses.astype(np.float32),
     )
 
 
@@ -245,7 +250,7 @@ class Merger:
             self._rows = larger
 
     def result(self) -> MergedReduction:
-        """Decompose what was added so far. More runs can be added afterwards.
+        """Decompose what was added, and end the merge.
 
         Returns
         -------
@@ -262,15 +267,20 @@ class Merger:
             raise DataError("there is no run to merge")
         rows = self._rows[: self._n_rows]
         if len(rows) <= rows.shape[1]:
-            singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), self._n_components)
-            components = np.empty((len(singular_values), rows.shape[1]), dtype=np.float32)
-            _project(rows, vectors / singular_values, components, np.float32, self._n_threads)
+            gram = _gram(rows, np.float32, self._n_threads)
+            singular_values, vectors = _leading_directions(gram, self._n_components)
+            _project(rows, vectors / singular_values, rows[: len(singular_values)], np.float32, self._n_threads)
+            del rows
+            # The largest array of a job is made the result, and what is behind that given back.
+            components, self._rows = self._rows, np.empty((0, self._rows.shape[1]), dtype=np.float32)
+            components.resize((len(singular_values), components.shape[1]), refcheck=False)
         else:
             singular_values, vectors = _leading_directions(_gram(rows.T, np.float32), self._n_components)
             components = vectors.T.astype(np.float32)
+        self._n_rows = 0
         _fix_signs(components)
         return MergedReduction(
-            components, singular_values, self._n_volumes, self._total_variance, coverage=self._coverage.copy()
+            components, singular_values, self._n_volumes, self._total_variance, coverage=self._coverage
         )
 
 

@@ -285,20 +285,16 @@ class Preprocessing(FromEstimator):
             if not varies.all():
                 logger.info("%s: %d of %d voxels are constant and not used.", run, (~varies).sum(), len(voxels))
                 raw, voxels = raw[:, varies], voxels[varies]
-        signals, units = self._standardize_voxels(operator, run, raw)
-        with _naming(run):
-            reduction = reduce_signals(signals, n_components)
-        return RunReduction(reduction, voxels, units, kept_volumes(run.n_volumes, run.sample_mask))
-
-    def _standardize_voxels(
-        self, operator: npt.NDArray[np.float64], run: InputRun, raw: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], Units | None]:
-        """Clean and standardize signals, which are overwritten; if to z-scores, note what turns them back."""
+        kept = kept_volumes(run.n_volumes, run.sample_mask)
         if self.standardize != "zscore_sample" or len(operator) < 2:
-            return self._clean(operator, run, raw), None
-        scores, before = clean_to_scores(operator, self._baseline_weights(run), raw)
-        units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, before)))
-        return scores.values, units
+            signals = self._clean(operator, run, raw)
+            with _naming(run):
+                return RunReduction(reduce_signals(signals, n_components), voxels, None, kept)
+        scores = clean_to_scores(operator, self._baseline_weights(run), raw)
+        with _naming(run):
+            reduction = reduce_signals(scores.coordinates, n_components, basis=scores.basis)
+        units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, scores.before)))
+        return RunReduction(reduction, voxels, units, kept)
 
     def _clean(self, operator: npt.NDArray[np.float64], run: InputRun, raw: Signals) -> Signals:
         before = baseline(self._baseline_weights(run), raw)

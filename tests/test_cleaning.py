@@ -305,15 +305,27 @@ def test_baseline_is_the_mean_that_nilearn_uses(signals, kept):
     np.testing.assert_allclose(mean(sample_mask=kept, filtered=True), filled.mean(axis=0))
 
 
-def test_scores_lead_back_to_the_signals(signals, confounds):
-    """Also where there are more voxels than are worked on at a time."""
+@pytest.mark.parametrize("filtered", [{}, {"low_pass": 0.1, "high_pass": 0.01, "t_r": T_R}])
+@pytest.mark.parametrize("detrend", [True, False])
+def test_scores_lead_back_to_the_signals(signals, confounds, kept, filtered, detrend):
+    """Also where there are more voxels than are worked on at a time, and where a voxel is constant."""
     raw = (100 + np.tile(signals, (1, 150))).astype(np.float32)
-    operator = temporal_operator(N_VOLUMES, confounds=confounds)
-    cleaned = apply_operator(operator, raw)
-    scores, before = clean_to_scores(operator, baseline_weights(N_VOLUMES), raw.copy())
-    np.testing.assert_allclose(scores.centre + scores.deviation * scores.values, cleaned, rtol=1e-6)
-    np.testing.assert_allclose(scores.values, standardize(cleaned, "zscore_sample"), atol=1e-6)
-    np.testing.assert_allclose(before, raw.mean(axis=0, dtype=np.float64))
+    raw[:, 7] = 100
+    operator = temporal_operator(N_VOLUMES, confounds=confounds, sample_mask=kept, detrend=detrend, **filtered)
+    weights = baseline_weights(N_VOLUMES, sample_mask=kept, filtered=bool(filtered))
+    cleaned = operator @ raw.astype(np.float64)
+    scores = clean_to_scores(operator, weights, raw.copy())
+    values = scores.basis @ scores.coordinates
+    atol = 1e-5 * cleaned.std()
+    np.testing.assert_allclose(scores.centre + scores.deviation * values, cleaned, atol=max(atol, 1e-5))
+    expected = (cleaned - cleaned.mean(axis=0)) / cleaned.std(axis=0, ddof=1)
+    expected[:, 7] = 0
+    np.testing.assert_allclose(values, expected, atol=2e-5)
+    np.testing.assert_allclose(scores.before, weights @ raw.astype(np.float64), rtol=1e-6)
+    assert not scores.coordinates[:, 7].any()
+    n_dimensions = scores.basis.shape[1]
+    np.testing.assert_allclose(scores.basis.T @ scores.basis, np.eye(n_dimensions), atol=1e-12)
+    assert n_dimensions < len(operator) - confounds.shape[1] + 1
 
 
 # -- Errors -----------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ N_VOLUMES, N_VOXELS = 60, 500
 
 
 def reduce(raw, operator, n_components=200):
-    scores, before = clean_to_scores(operator, baseline_weights(N_VOLUMES), raw.copy())
-    units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, before)))
-    kept = np.ones(N_VOLUMES, dtype=bool)
-    return RunReduction(reduce_signals(scores.values, n_components), np.arange(0, 2 * N_VOXELS, 2), units, kept)
+    scores = clean_to_scores(operator, baseline_weights(N_VOLUMES), raw.copy())
+    units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, scores.before)))
+    signals = reduce_signals(scores.coordinates, n_components, basis=scores.basis)
+    return RunReduction(signals, np.arange(0, 2 * N_VOXELS, 2), units, np.ones(N_VOLUMES, dtype=bool))
 
 
 @pytest.fixture
