@@ -1,6 +1,8 @@
-"""Reductions kept in the work folder, each under the digest of all that it depends on."""
+"""Intermediate results kept in the work folder, each under the digest of all that it depends on."""
 
+import hashlib
 import io
+import json
 import logging
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +20,103 @@ from bids_parcellate.run_reduction import RunReduction, Units
 logger = logging.getLogger(__name__)
 
 
+def digest_of(*parts: object) -> str:
+    """Digest what a result depends on.
+
+    Parameters
+    ----------
+    *parts : object
+        Arrays, and what JSON can hold.
+
+    Returns
+    -------
+    str
+        Of their types, shapes and content.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+class ArrayStore:
+    """A folder of named arrays. Any number of jobs may write to it at once.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made when something is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Name the file of some arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+
+        Returns
+        -------
+        Path
+            It need not be there.
+        """
+        return self._folder / digest[:2] / f"{digest}.npz"
+
+    def save(self, digest: str, arrays: Mapping[str, npt.NDArray[Any] | np.generic]) -> Path:
+        """Keep arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+        arrays : Mapping
+            Names and arrays.
+
+        Returns
+        -------
+        Path
+            The file: a plain ``.npz``, without pickles.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # mypy thinks that one may be called allow_pickle
+        return write_atomically(self.path(digest), buffer.getbuffer())
+
+    def load(self, digest: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Find arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+
+        Returns
+        -------
+        dict or None
+            None if they are not there, or if their file is damaged, which is logged.
+        """
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                # Reading an array does not check it against its checksum; this does.
+                damaged: object = arrays.zip.testzip()
+                if damaged is None:
+                    return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            damaged = error
+        logger.warning("The stored result %s is damaged (%s) and is made anew.", path, damaged)
+        return None
+
+
 class ReductionStore:
     """A folder of reductions. Any number of jobs may write to it at once.
 
@@ -28,10 +127,7 @@ class ReductionStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest[:2] / f"{digest}.npz"
+        self._arrays = ArrayStore(folder)
 
     def save(self, digest: str, run: RunReduction) -> Path:
         """Keep a reduction.
@@ -49,20 +145,19 @@ class ReductionStore:
             The file: a plain ``.npz``, without pickles.
         """
         signals, units = run.signals, run.units
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            components=signals.components,
-            singular_values=signals.singular_values,
-            time_courses=signals.time_courses,
-            n_volumes=np.int64(signals.n_volumes),
-            total_variance=np.float64(signals.total_variance),
-            voxels=run.voxels,
-            kept=run.kept,
-            mean_fd=np.float64(run.mean_fd),
-            **({field.name: getattr(units, field.name) for field in fields(Units)} if units else {}),
-        )
-        return write_atomically(self._path(digest), buffer.getbuffer())
+        arrays: dict[str, npt.NDArray[Any] | np.generic] = {
+            "components": signals.components,
+            "singular_values": signals.singular_values,
+            "time_courses": signals.time_courses,
+            "n_volumes": np.int64(signals.n_volumes),
+            "total_variance": np.float64(signals.total_variance),
+            "voxels": run.voxels,
+            "kept": run.kept,
+            "mean_fd": np.float64(run.mean_fd),
+        }
+        if units:
+            arrays |= {field.name: getattr(units, field.name) for field in fields(Units)}
+        return self._arrays.save(digest, arrays)
 
     def load(self, digest: str) -> RunReduction | None:
         """Find a reduction.
@@ -77,19 +172,8 @@ class ReductionStore:
         RunReduction or None
             None if there is none, or if its file is damaged, which is logged.
         """
-        path = self._path(digest)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                # Reading an array does not check it against its checksum; this does.
-                if (damaged := arrays.zip.testzip()) is not None:
-                    logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, damaged)
-                    return None
-                return _unpack(arrays)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("The stored reduction %s is damaged (%s) and is made anew.", path, error)
-            return None
+        arrays = self._arrays.load(digest)
+        return None if arrays is None else _unpack(arrays)
 
     def load_voxels(self, digest: str) -> npt.NDArray[np.int64]:
         """Read only the voxels of a reduction.
@@ -104,7 +188,7 @@ class ReductionStore:
         ndarray of int64, shape (n_voxels,)
             As in :class:`RunReduction`.
         """
-        with np.load(self._path(digest), allow_pickle=False) as arrays:
+        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
             voxels: npt.NDArray[np.int64] = arrays["voxels"]
         return voxels
 
