@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_parcellate.atlas import paint
-from bids_parcellate.figures import draw_parcellation
+from bids_parcellate.drawings import draw_slices
 from bids_parcellate.masking import Mask
-from bids_parcellate.pages import PageContent, Picture, embed, render_report
+from bids_parcellate.pages import Drawing, PageContent, render_report
+from bids_parcellate.slices import cut_parcels
 from bids_parcellate.version import __version__
 
-_LIBRARIES = ("numpy", "scipy", "nibabel", "matplotlib")
+_LIBRARIES = ("numpy", "scipy", "nibabel")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MaskContent(PageContent):
         As in `PageContent`.
     facts : Mapping of str to str
         Key figures.
-    slices : Picture
+    slices : Drawing
         Slices through it.
     parameters : Mapping of str to object
         What it was made with.
@@ -37,7 +38,7 @@ class MaskContent(PageContent):
     template: ClassVar[str] = "mask.html.jinja"
 
     facts: Mapping[str, str]
-    slices: Picture
+    slices: Drawing
     parameters: Mapping[str, object]
 
 
@@ -87,13 +88,14 @@ def _facts(mask: Mask) -> dict[str, str]:
     }
 
 
-def _slices(mask: Mask, background: npt.NDArray[Any] | None) -> Picture:
+def _slices(mask: Mask, background: npt.NDArray[Any] | None) -> Drawing:
     whole = paint(np.zeros(mask.n_voxels, dtype=np.int32), mask)
     below = "" if background is None else ", over the first volume of the first image"
-    return Picture(
+    return Drawing(
         kind="slices",
         label="Slices through the mask",
-        source=embed(lambda: draw_parcellation(whole, background=background), "png"),
-        alt="Axial, coronal and sagittal slices through the mask.",
+        markup=draw_slices(
+            cut_parcels(whole, background=background), label="Axial, coronal and sagittal slices through the mask."
+        ),
         caption=f"The mask in colour{below}. Left is left (neurological convention).",
     )

@@ -1,55 +1,99 @@
 """HTML pages: what they show, as frozen records of plain values, and how these become one file.
 
-A page holds its pictures and its style: it opens by a double click and needs no network. Its template is in
-``data/report``; all text that a template is given is escaped.
+A page holds its pictures, its style and its scripts: it opens by a double click and needs no network. Its template is
+in ``data/report``; all text that a template is given is escaped, and no script runs but those that the page names by
+their digest.
 """
 
 import base64
-import io
+import hashlib
+import json
+import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import style
-from matplotlib.figure import Figure
 
 from bids_parcellate.derivatives import RunRecord
+from bids_parcellate.version import __version__
+from bids_parcellate.viewer import NIIVUE_SHA256, niivue_gzip
 
 MISSING = "n/a"
 
-# Without a salt of ours, matplotlib draws the names inside an SVG at random.
-_STYLE = {"savefig.dpi": 140, "svg.hashsalt": "bids-parcellate", "svg.fonttype": "none"}
-_NO_METADATA = {"png": {"Software": None}, "svg": dict.fromkeys(("Creator", "Date", "Format", "Type"))}
-_MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "nibabel", "pandas", "pybids")
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """A picture in a page.
 
     Parameters
     ----------
-    kind : {"slices", "chart"}
-        Whether it lies on black, or is dark ink without a ground, which a dark page inverts.
+    kind : {"slices", "chart", "matrix"}
+        Slices lie on black and may be wider than a narrow page; a chart has the page's colours.
     label : str
         Its name, in a few words.
-    source : str
-        The picture itself; see `embed`.
-    alt : str
-        What it shows, for those who do not see it.
+    markup : Markup
+        An inline SVG that says what it shows, for those who do not see it.
     caption : str
         How to read it.
     """
 
-    kind: Literal["slices", "chart"]
+    kind: Literal["slices", "chart", "matrix"]
     label: str
-    source: str
-    alt: str
+    markup: Markup
     caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a page folds away.
+
+    Parameters
+    ----------
+    title : str
+        What it holds.
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequence of str
+        Cells.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page that consists of pictures.
+
+    Parameters
+    ----------
+    name : str
+        Its address within the page.
+    title : str
+        Heading.
+    text : str
+        What it is about.
+    drawings : sequence of Drawing
+        The pictures.
+    table : Table, optional
+        The same in numbers.
+    """
+
+    name: str
+    title: str
+    text: str
+    drawings: Sequence[Drawing]
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +108,7 @@ class ParcellationPart:
         Heading.
     facts : Mapping of str to str
         Key figures.
-    slices : Picture
+    slices : Drawing
         Slices through it.
     parcels : DataFrame
         Its table; see ``atlas.COLUMNS``.
@@ -75,7 +119,7 @@ class ParcellationPart:
     n_parcels: int
     title: str
     facts: Mapping[str, str]
-    slices: Picture
+    slices: Drawing
     parcels: pd.DataFrame
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -113,16 +157,20 @@ class ReportContent(PageContent):
         Key figures.
     parcellations : sequence of ParcellationPart
         One for each number of parcels; at least one.
-    sizes : Picture
-        How large the parcels are.
+    sections : sequence of Section
+        What else there is to see: sizes, quality, coverage, motion.
     runs : sequence of RunRecord
         Every run that was found, used or not.
+    participant_pages : Mapping of str to str
+        Addresses of the participants' pages, by their labels; some may have none.
     methods : str
         The methods in Markdown.
     command : str
         The command that was given.
     configuration : str
         The complete configuration as TOML.
+    viewer : Mapping of str to Any, optional
+        What the interactive viewer shows; see ``viewer.viewer_data``.
     """
 
     template: ClassVar[str] = "group.html.jinja"
@@ -130,16 +178,69 @@ class ReportContent(PageContent):
     warnings: Sequence[str]
     facts: Mapping[str, str]
     parcellations: Sequence[ParcellationPart]
-    sizes: Picture
+    sections: Sequence[Section]
     runs: Sequence[RunRecord]
+    participant_pages: Mapping[str, str]
     methods: str
     command: str
     configuration: str
+    viewer: Mapping[str, Any] | None = None
 
     @property
     def left_out(self) -> list[RunRecord]:
         """The runs that were not used."""
         return [run for run in self.runs if run.reason is not None]
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """What a page shows of one run.
+
+    Parameters
+    ----------
+    record : RunRecord
+        What became of it.
+    facts : Mapping of str to str
+        Key figures.
+    traces : sequence of Drawing
+        Motion and carpets, whose volumes lie below each other.
+    slices : sequence of Drawing
+        Its mask on its mean image, where that is known.
+    matrices : sequence of Drawing
+        Correlations between parcels.
+    files : Mapping of str to str
+        Its files: what each of them is, and its address relative to the page.
+    """
+
+    record: RunRecord
+    facts: Mapping[str, str]
+    traces: Sequence[Drawing]
+    slices: Sequence[Drawing]
+    matrices: Sequence[Drawing]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ParticipantContent(PageContent):
+    """What the report of one participant shows.
+
+    Parameters
+    ----------
+    title, subtitle, versions
+        As in `PageContent`.
+    facts : Mapping of str to str
+        Key figures.
+    runs : sequence of RunPart
+        Every run that was found, used or not.
+    group_page : str or None
+        Address of the group's report.
+    """
+
+    template: ClassVar[str] = "participant.html.jinja"
+
+    facts: Mapping[str, str]
+    runs: Sequence[RunPart]
+    group_page: str | None
 
 
 @dataclass(frozen=True)
@@ -152,7 +253,7 @@ class ParcellationContent(PageContent):
         As in `PageContent`.
     parcellation : ParcellationPart
         The parcellation.
-    sizes : Picture
+    sizes : Drawing
         How large the parcels are.
     parameters : Mapping of str to object
         What it was made with.
@@ -161,7 +262,7 @@ class ParcellationContent(PageContent):
     template: ClassVar[str] = "parcellation.html.jinja"
 
     parcellation: ParcellationPart
-    sizes: Picture
+    sizes: Drawing
     parameters: Mapping[str, object]
 
 
@@ -178,28 +279,36 @@ def render_report(content: PageContent) -> str:
     str
         HTML; the same for the same content.
     """
-    return _ENVIRONMENT.get_template(content.template).render(content=content)
+    return _environment().get_template(content.template).render(content=content)
 
 
-def embed(draw: Callable[[], Figure], form: Literal["png", "svg"]) -> str:
-    """Draw a figure and make it part of a page.
-
-    Parameters
-    ----------
-    draw : callable
-        Gives the figure. It is called in matplotlib's default style, so that the user's own does not change a report.
-    form : {"png", "svg"}
-        PNG for slices; SVG for charts, which stay sharp at any size.
+def software_versions() -> dict[str, str]:
+    """Give the versions of what the numbers of a report depend on.
 
     Returns
     -------
-    str
-        A data URI: the same for the same figure.
+    dict of str to str
+        This package, Python, and the libraries that compute.
     """
-    buffer = io.BytesIO()
-    with style.context(["default", _STYLE]):
-        draw().savefig(buffer, format=form, metadata=_NO_METADATA[form])
-    return f"data:{_MEDIA_TYPES[form]};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"bids-parcellate": __version__, "Python": platform.python_version(), **libraries}
+
+
+def _script_policy() -> str:
+    """Allow the viewer and NiiVue, each by the digest of its text, and nothing else."""
+    digests = (hashlib.sha256(_viewer_script().encode()).digest(), bytes.fromhex(NIIVUE_SHA256))
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+
+
+@cache
+def _viewer_script() -> str:
+    return files("bids_parcellate").joinpath("data/report/viewer.js").read_text(encoding="utf-8")
+
+
+def _as_json(value: object) -> Markup:
+    """Write JSON that is safe between ``<script>`` tags."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
 def _number(value: float | None, digits: int = 0) -> str:
@@ -224,7 +333,13 @@ def _markdown_block(block: str) -> Markup:
     return Markup("<p>{}</p>").format(block)
 
 
-def _make_environment() -> Environment:
+def _anchor(text: str) -> str:
+    """Make an address within a page of the name of a run."""
+    return "run-" + re.sub(r"[^A-Za-z0-9_-]", "-", text)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("bids_parcellate", "data/report"),
         autoescape=True,
@@ -232,8 +347,16 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"markdown": _markdown, "number": _number, "share_kept": _share_kept}
+    environment.filters |= {
+        "anchor": _anchor,
+        "as_json": _as_json,
+        "markdown": _markdown,
+        "number": _number,
+        "share_kept": _share_kept,
+    }
+    environment.globals |= {
+        "niivue": lambda: base64.b64encode(niivue_gzip()).decode(),
+        "script_policy": _script_policy,
+        "viewer_script": lambda: Markup(_viewer_script()),  # noqa: S704 - our own file
+    }
     return environment
-
-
-_ENVIRONMENT = _make_environment()

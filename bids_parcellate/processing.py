@@ -36,7 +36,7 @@ MIN_DEGREES_OF_FREEDOM = 10
 _END = 2**16  # bytes at the start and at the end of a file that tell it from others
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

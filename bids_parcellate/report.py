@@ -1,13 +1,10 @@
 """Reports: what a job or an estimator has made, put together for a page."""
 
-import platform
 import shlex
 import tempfile
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,29 +16,34 @@ from markupsafe import escape
 
 from bids_parcellate.atlas import Parcellation
 from bids_parcellate.config import Config
-from bids_parcellate.dataset import Run
 from bids_parcellate.derivatives import RunRecord
-from bids_parcellate.figures import draw_parcellation, draw_sizes
 from bids_parcellate.files import write_atomically
-from bids_parcellate.grids import Grid, resample
-from bids_parcellate.images import iter_volumes
+from bids_parcellate.grids import Grid
 from bids_parcellate.naming import OutputNames
 from bids_parcellate.pages import (
     MISSING,
     ParcellationContent,
     ParcellationPart,
-    Picture,
     ReportContent,
-    embed,
+    Section,
     render_report,
+    software_versions,
 )
-from bids_parcellate.version import __version__
-
-# What the numbers of a report depend on, besides Python and this package.
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "nibabel", "pandas", "pybids", "matplotlib")
+from bids_parcellate.readings import Coverage
+from bids_parcellate.report_sections import (
+    coverage_section,
+    draw_parcels,
+    draw_sizes,
+    motion_section,
+    quality_section,
+    size_section,
+)
+from bids_parcellate.viewer import ParcelActivity, viewer_data
 
 # The mean of so few volumes is good enough to draw, and read in no time.
 _BACKGROUND_VOLUMES = 10
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,15 @@ class GroupResult:
     warnings : sequence of str
         What the user should know of the runs that were used.
     background : ndarray of shape (X, Y, Z), optional
-        What is drawn below the parcels; see `read_background`.
+        What is drawn below the parcels; see `mean_background`.
+    activities : Mapping of int to ParcelActivity, optional
+        Signals of parcels, by their number; see `readings.read_activity`.
+    coverage : Coverage, optional
+        Which share of each parcel participants have; see `readings.read_coverage`.
+    figures : DataFrame, optional
+        Figures of quality; see ``appraisal.Appraisal.figures``.
+    reason : str, optional
+        Why the number of parcels was chosen, if it was.
     """
 
     config: Config
@@ -73,6 +83,10 @@ class GroupResult:
     command_line: Sequence[str]
     warnings: Sequence[str] = ()
     background: npt.NDArray[Any] | None = None
+    activities: Mapping[int, ParcelActivity] = field(default_factory=dict)
+    coverage: Coverage | None = None
+    figures: pd.DataFrame | None = None
+    reason: str | None = None
 
     @property
     def used(self) -> list[RunRecord]:
@@ -103,23 +117,27 @@ def write_group_report(names: OutputNames, result: GroupResult) -> Path:
     return write_atomically(names.root / "group.html", render_report(group_content(names, result)).encode())
 
 
-def read_background(run: Run, grid: Grid) -> npt.NDArray[np.float64]:
-    """Average the first few volumes of a run, to draw parcels on.
+def mean_background(runs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]], grid: Grid) -> FloatArray:
+    """Average the mean volumes of runs, to draw parcels on.
 
     Parameters
     ----------
-    run : Run
-        The run.
+    runs : iterable of (ndarray of int64, ndarray of float32), both of shape (n_voxels,)
+        Of each run its voxels, as flat C-order positions in the grid, and their mean over time. Each run is divided by
+        its own median, since units differ between scanners.
     grid : Grid
-        Where the parcels lie; a run on another grid is resampled.
+        Where the voxels lie.
 
     Returns
     -------
     ndarray of shape ``grid.shape``, float64
-        The mean.
+        The mean over the runs that have a voxel; 0 where none has.
     """
-    volumes = np.stack(list(islice(iter_volumes(run.bold), _BACKGROUND_VOLUMES)))
-    return resample(volumes.mean(axis=0, dtype=np.float64), run.grid, grid, interpolation="linear")
+    total, number = np.zeros(np.prod(grid.shape)), np.zeros(np.prod(grid.shape), dtype=np.int64)
+    for voxels, mean_volume in runs:
+        total[voxels] += mean_volume / (abs(float(np.median(mean_volume))) or 1.0)
+        number[voxels] += 1
+    return np.divide(total, number, out=total, where=number > 0).reshape(grid.shape)
 
 
 def group_content(names: OutputNames, result: GroupResult) -> ReportContent:
@@ -140,19 +158,39 @@ def group_content(names: OutputNames, result: GroupResult) -> ReportContent:
     return ReportContent(
         title=f"Atlas {names.atlas}",
         subtitle=f"Group parcellation by {names.method} clustering in {names.space}",
-        versions=_versions(),
+        versions=software_versions(),
         warnings=_warnings(result),
         facts=_group_facts(names, result),
         parcellations=[
             _parcellation_part(each, background=result.background, files=_links(names, each.n_parcels))
             for each in result.parcellations
         ],
-        sizes=_sizes(result.parcellations),
+        sections=_sections(result),
         runs=result.records,
+        participant_pages=_participant_pages(names, result.records),
         methods=result.methods,
         command=shlex.join(result.command_line),
         configuration=result.config.to_toml(),
+        viewer=viewer_data(result.parcellations, background=result.background, activities=result.activities),
     )
+
+
+def _sections(result: GroupResult) -> list[Section]:
+    """Put together what data are given for."""
+    chosen = result.parcellations[0].n_parcels if result.reason else None
+    sections = [
+        None if result.figures is None else quality_section(result.figures, result.reason, chosen),
+        size_section(result.parcellations),
+        coverage_section(result.coverage) if result.coverage else None,
+        motion_section(result.used),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def _participant_pages(names: OutputNames, records: Sequence[RunRecord]) -> dict[str, str]:
+    """Find the participants' pages that are there."""
+    labels = sorted({record.participant for record in records})
+    return {label: quote(f"sub-{label}.html") for label in labels if (names.root / f"sub-{label}.html").exists()}
 
 
 def _warnings(result: GroupResult) -> list[str]:
@@ -226,9 +264,9 @@ def render_parcellation_report(parcellation: Parcellation, *, title: str, parame
         ParcellationContent(
             title=title,
             subtitle=f"{_count(parcellation.n_parcels, 'parcel')} in {_count(_n_voxels(parcellation), 'voxel')}",
-            versions=_versions(),
+            versions=software_versions(),
             parcellation=_parcellation_part(parcellation),
-            sizes=_sizes([parcellation]),
+            sizes=draw_sizes([parcellation]),
             parameters=parameters,
         )
     )
@@ -238,14 +276,7 @@ def _parcellation_part(
     parcellation: Parcellation, *, background: npt.NDArray[Any] | None = None, files: Mapping[str, str] | None = None
 ) -> ParcellationPart:
     title, table = _count(parcellation.n_parcels, "parcel"), parcellation.table
-    below = "" if background is None else f", over the mean of the first {_BACKGROUND_VOLUMES} volumes of the first run"
-    slices = Picture(
-        kind="slices",
-        label=f"Slices through {title}",
-        source=embed(lambda: draw_parcellation(parcellation, background=background), "png"),
-        alt=f"Axial, coronal and sagittal slices through {title}, each parcel in its own colour.",
-        caption=f"Each parcel in the colour that the table gives it{below}. Left is left (neurological convention).",
-    )
+    slices = draw_parcels(parcellation, title=title, background=background, below="a mean image of the runs")
     volumes, sides = table["volume_mm3"], table["hemisphere"].value_counts()
     facts = {
         "Median volume": f"{volumes.median():,.0f} mm³",
@@ -256,32 +287,12 @@ def _parcellation_part(
     return ParcellationPart(parcellation.n_parcels, title, facts, slices, table, files or {})
 
 
-def _sizes(parcellations: Sequence[Parcellation]) -> Picture:
-    ranges = [
-        f"{_count(each.n_parcels, 'parcel')} from {volumes.min():,.0f} to {volumes.max():,.0f} mm³"
-        for each in parcellations
-        for volumes in (each.table["volume_mm3"],)
-    ]
-    return Picture(
-        kind="chart",
-        label="Volumes of the parcels",
-        source=embed(lambda: draw_sizes(parcellations), "svg"),
-        alt=f"Chart of the volumes of {', of '.join(ranges)}.",
-        caption="A tick is a parcel, the bar holds the middle half of them, and the long mark is their median.",
-    )
-
-
 def _n_voxels(parcellation: Parcellation) -> int:
     return int(np.count_nonzero(parcellation.labels))
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _versions() -> dict[str, str]:
-    libraries = {name: version(name) for name in _LIBRARIES}
-    return {"bids-parcellate": __version__, "Python": platform.python_version(), **libraries}
 
 
 @dataclass(frozen=True)

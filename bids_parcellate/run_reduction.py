@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_parcellate.errors import UsageError
+from bids_parcellate.portrait import RunPortrait
 from bids_parcellate.reduction import SignalReduction
 from bids_parcellate.signals import Labels, parcel_means
 
@@ -47,6 +48,8 @@ class RunReduction:
         The volumes that were not censored.
     mean_fd : float, default=nan
         Mean framewise displacement of the kept volumes in mm; NaN where it is not known.
+    portrait : RunPortrait, optional
+        What a report shows of the run.
     """
 
     signals: SignalReduction
@@ -54,6 +57,7 @@ class RunReduction:
     units: Units | None
     kept: NDArray[np.bool_]
     mean_fd: float = math.nan
+    portrait: RunPortrait | None = None
 
     @property
     def holds_signals(self) -> bool:

@@ -26,6 +26,7 @@ from bids_parcellate.extraction import read_parcel_means, read_signals
 from bids_parcellate.inputs import InputRun, InputTypeError
 from bids_parcellate.masking import Mask
 from bids_parcellate.parameters import FromEstimator
+from bids_parcellate.portrait import sketch
 from bids_parcellate.reduction import reduce_signals
 from bids_parcellate.run_reduction import RunReduction, Units
 from bids_parcellate.signals import Labels
@@ -286,15 +287,18 @@ class Preprocessing(FromEstimator):
                 logger.info("%s: %d of %d voxels are constant and not used.", run, (~varies).sum(), len(voxels))
                 raw, voxels = raw[:, varies], voxels[varies]
         kept = kept_volumes(run.n_volumes, run.sample_mask)
+        drawn = sketch(raw)
         if self.standardize != "zscore_sample" or len(operator) < 2:
             signals = self._clean(operator, run, raw)
+            portrait = drawn.finish(signals[:, drawn.rows])
             with _naming(run):
-                return RunReduction(reduce_signals(signals, n_components), voxels, None, kept)
+                return RunReduction(reduce_signals(signals, n_components), voxels, None, kept, portrait=portrait)
         scores = clean_to_scores(operator, self._baseline_weights(run), raw)
         with _naming(run):
             reduction = reduce_signals(scores.coordinates, n_components, basis=scores.basis)
         units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, scores.before)))
-        return RunReduction(reduction, voxels, units, kept)
+        portrait = drawn.finish(scores.basis @ scores.coordinates[:, drawn.rows])
+        return RunReduction(reduction, voxels, units, kept, portrait=portrait)
 
     def _clean(self, operator: npt.NDArray[np.float64], run: InputRun, raw: Signals) -> Signals:
         before = baseline(self._baseline_weights(run), raw)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_parcellate.files import write_atomically
+from bids_parcellate.portrait import RunPortrait
 from bids_parcellate.reduction import SignalReduction
 from bids_parcellate.run_reduction import RunReduction, Units
 
@@ -155,8 +156,9 @@ class ReductionStore:
             "kept": run.kept,
             "mean_fd": np.float64(run.mean_fd),
         }
-        if units:
-            arrays |= {field.name: getattr(units, field.name) for field in fields(Units)}
+        for part in (units, run.portrait):
+            if part is not None:
+                arrays |= {field.name: getattr(part, field.name) for field in fields(part)}
         return self._arrays.save(digest, arrays)
 
     def load(self, digest: str) -> RunReduction | None:
@@ -192,6 +194,28 @@ class ReductionStore:
             voxels: npt.NDArray[np.int64] = arrays["voxels"]
         return voxels
 
+    def load_portrait(self, digest: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], RunPortrait | None]:
+        """Read only what a report shows of a run.
+
+        Parameters
+        ----------
+        digest : str
+            Of a reduction that ``load`` has found.
+
+        Returns
+        -------
+        voxels, kept : ndarray
+            As in :class:`RunReduction`.
+        portrait : RunPortrait or None
+            None if it was not made.
+        """
+        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
+            return arrays["voxels"], arrays["kept"], _unpack_portrait(arrays)
+
+
+def _unpack_portrait(arrays: Mapping[str, npt.NDArray[Any]]) -> RunPortrait | None:
+    return RunPortrait(*(arrays[field.name] for field in fields(RunPortrait))) if "carpet" in arrays else None
+
 
 def _unpack(arrays: Mapping[str, npt.NDArray[Any]]) -> RunReduction:
     signals = SignalReduction(
@@ -202,4 +226,5 @@ def _unpack(arrays: Mapping[str, npt.NDArray[Any]]) -> RunReduction:
         time_courses=arrays["time_courses"],
     )
     units = Units(*(arrays[field.name] for field in fields(Units))) if "centre" in arrays else None
-    return RunReduction(signals, arrays["voxels"], units, arrays["kept"], float(arrays["mean_fd"]))
+    mean_fd, portrait = float(arrays["mean_fd"]), _unpack_portrait(arrays)
+    return RunReduction(signals, arrays["voxels"], units, arrays["kept"], mean_fd, portrait)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bids_parcellate.atlas import Parcellation, describe_parcels
 from bids_parcellate.errors import UsageError
-from bids_parcellate.figures import draw_parcellation, draw_sizes
+from bids_parcellate.figures import draw_parcellation
 from bids_parcellate.grids import Grid
 
 SHAPE = (9, 11, 13)
@@ -196,19 +196,7 @@ def test_a_title_is_taken_as_it_is():
     figure.savefig("/dev/null", format="png", dpi=20)
 
 
-def test_sizes_are_those_of_the_table():
-    fine = parcellation_of(octants())
-    coarse = parcellation_of(np.ones(SHAPE, dtype=int))
-    figure = draw_sizes([coarse, fine])
-    (ax,) = figure.axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "8"]
-    ticks, medians = ax.collections[2::2][0], ax.collections[3]
-    np.testing.assert_allclose([line[0, 0] for line in ticks.get_segments()], fine.table["volume_mm3"])
-    np.testing.assert_allclose(medians.get_segments()[0][0, 0], fine.table["volume_mm3"].median())
-    figure.savefig("/dev/null", format="svg")
-
-
 def test_drawing_needs_no_pyplot():
     code = "import sys, bids_parcellate.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert isinstance(draw_sizes([parcellation_of(octants())]), Figure)
+    assert isinstance(draw_parcellation(parcellation_of(octants())), Figure)
