@@ -6,6 +6,7 @@ options there, a digest back.
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
@@ -19,7 +20,6 @@ from bids_parcellate.errors import InputOutputError, UsageError
 
 try:
     import dask
-    import dask_jobqueue
     from distributed import Client, KilledWorker, Status
     from distributed.security import Security
 except ImportError as missing:
@@ -29,13 +29,6 @@ except ImportError as missing:
     ) from missing
 
 logger = logging.getLogger(__name__)
-
-_CLUSTERS = {
-    "slurm": dask_jobqueue.SLURMCluster,
-    "pbs": dask_jobqueue.PBSCluster,
-    "sge": dask_jobqueue.SGECluster,
-    "lsf": dask_jobqueue.LSFCluster,
-}
 
 # What Dask itself needs in a job, beside the task: its libraries, and a process that watches over the worker.
 _DASK_MEGABYTES = 250
@@ -75,8 +68,8 @@ def connect(address: str) -> Iterator[Executor]:
 def start_cluster(system: str, n_jobs: int, *, n_cores: int, megabytes: int, folder: Path) -> Iterator[Executor]:
     """Start workers as jobs of a batch system, and end them with the block.
 
-    What Dask's own configuration (``jobqueue.slurm`` and so on) says of queue, account, time, memory or folders is used.
-    A job that ends before its time, or at its end, is replaced.
+    What Dask's own configuration (``jobqueue.slurm`` and so on) says of queue, account, time, memory or folders is
+    used. A job that ends, as at the end of its time, is replaced.
 
     Parameters
     ----------
@@ -99,7 +92,7 @@ def start_cluster(system: str, n_jobs: int, *, n_cores: int, megabytes: int, fol
     UsageError
         If the batch system's commands are missing here, or it does not take the jobs.
     """
-    kind = _CLUSTERS[system]
+    kind = _kind_of_cluster(system)
     command = kind.job_cls.submit_command.split()[0]
     if shutil.which(command) is None:
         raise UsageError(f"--dask-cluster {system} needs the command {command}, which is not there.")
@@ -131,7 +124,16 @@ def start_cluster(system: str, n_jobs: int, *, n_cores: int, megabytes: int, fol
         yield DaskExecutor(client)
 
 
-def _submit(cluster: dask_jobqueue.JobQueueCluster, n_jobs: int) -> None:
+def _kind_of_cluster(system: str) -> Any:
+    interrupt = signal.getsignal(signal.SIGINT)
+    # Its import replaces what an interrupt does, and fails in threads, in which workers import this module.
+    import dask_jobqueue  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, interrupt)
+    return getattr(dask_jobqueue, f"{system.upper()}Cluster")
+
+
+def _submit(cluster: Any, n_jobs: int) -> None:
     """Submit the jobs and make sure that they were taken, of which Dask itself says so only in its log."""
     cluster.scale(jobs=n_jobs)
     while len(cluster.workers) < n_jobs:

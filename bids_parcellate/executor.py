@@ -135,8 +135,8 @@ def _outcome(task: object, future: Future[Result]) -> Result | Exception:
     except BrokenExecutor as error:
         raise InputOutputError(
             f"A worker process died while {task} or one of the next tasks was running.",
-            "Most often memory ran out: lower --nprocs or --mem, or give Dask's workers more, and start again; what is done "
-            "is kept. (A script that calls this package needs the guard: if __name__ == '__main__'.)",
+            "Most often memory ran out: lower --nprocs or --mem, or give Dask's workers more, and start again; what is "
+            "done is kept. (A script that calls this package needs the guard: if __name__ == '__main__'.)",
         ) from error
     except Exception as error:  # noqa: BLE001 - the caller decides what a failed task means
         return error

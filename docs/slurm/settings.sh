@@ -2,7 +2,7 @@
 
 DATA=/data/study/derivatives/fmriprep   # the dataset
 OUT=/data/study/parcels                 # results
-WORK=/scratch/$USER/parcels             # intermediate results; the same for all jobs
+WORK=/scratch/$(id -un)/parcels           # intermediate results; the same for all jobs
 
 # The options of all jobs, participants and group alike.
 OPTIONS=(--space MNI152NLin2009cAsym --n-parcels 100 200)
