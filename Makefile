@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test test-containers lint docs lock clean
+.PHONY: demo test test-containers test-clusters lint docs lock clean
 
 demo: $(VENV)/.app
 	$(BIN)/bids-parcellate-demo $(DEMO)
@@ -19,6 +19,11 @@ test: $(VENV)/.dev
 test-containers: $(VENV)/.dev
 	@echo "== running the tests of containers"
 	$(BIN)/pytest -m container tests/containers
+
+# Needs a running Slurm.
+test-clusters: $(VENV)/.dev
+	@echo "== running the tests of clusters"
+	$(BIN)/pytest -m slurm tests/clusters
 
 lint: $(VENV)/.dev
 	@echo "== lint"

@@ -1,6 +1,5 @@
 """A parcellation as other tools see it: a label image, and a table with a row for each parcel."""
 
-import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_parcellate.colors import parcel_color
 from bids_parcellate.errors import DataError, MissingInputError
 from bids_parcellate.grids import Grid
 from bids_parcellate.images import read_volume
@@ -19,7 +19,7 @@ HEMISPHERE_SHARE = 0.9
 COLUMNS: dict[str, dict[str, object]] = {
     "index": {"Description": "Value of the parcel in the image.", "Format": "integer"},
     "name": {"Description": "Name of the parcel, the column of its time series and of its correlations."},
-    "color": {"Description": "Colour of the parcel, as hexadecimal RGB."},
+    "color": {"Description": "Colour of the parcel, as hexadecimal RGB; a name keeps it where numbers are matched."},
     "hemisphere": {
         "Description": f"Side of x = 0 on which at least {HEMISPHERE_SHARE:.0%} of the parcel's voxels lie.",
         "Levels": {"L": "left (x < 0)", "R": "right (x > 0)", "B": "both"},
@@ -27,7 +27,7 @@ COLUMNS: dict[str, dict[str, object]] = {
     "x": {"Description": "Centre of mass, from left to right.", "Units": "mm"},
     "y": {"Description": "Centre of mass, from posterior to anterior.", "Units": "mm"},
     "z": {"Description": "Centre of mass, from inferior to superior.", "Units": "mm"},
-    "n_voxels": {"Description": "Number of voxels."},
+    "n_voxels": {"Description": "Number of voxels.", "Units": "voxel"},
     "volume_mm3": {"Description": "Volume.", "Units": "mm^3"},
 }
 
@@ -59,6 +59,12 @@ class Parcellation:
     def names(self) -> list[str]:
         """Names of the parcels, in the order of their labels."""
         return [str(name) for name in self.table["name"]]
+
+    @property
+    def colors(self) -> list[str]:
+        """Their colours, chosen by number where the table has none."""
+        given = self.table.get("color")
+        return [parcel_color(number) for number in range(self.n_parcels)] if given is None else list(map(str, given))
 
 
 def paint(labels: npt.NDArray[np.int32], mask: Mask) -> Parcellation:
@@ -115,25 +121,6 @@ def describe_parcels(labels: npt.NDArray[np.int32], grid: Grid) -> pd.DataFrame:
             "volume_mm3": (sizes * abs(np.linalg.det(grid.affine[:3, :3]))).round(2),
         }
     )
-
-
-def parcel_color(number: int) -> str:
-    """Choose a colour that differs from those of neighbouring numbers.
-
-    Parameters
-    ----------
-    number : int
-        From 0 on. A number always has the same colour.
-
-    Returns
-    -------
-    str
-        Hexadecimal RGB. Hues advance by the golden angle; lightness and saturation alternate.
-    """
-    hue = (number * 0.61803398875) % 1
-    lightness = (0.42, 0.56, 0.70)[number % 3]
-    saturation = (0.85, 0.60)[number // 3 % 2]
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
 def read_parcellation(image: Path, table: Path) -> Parcellation:

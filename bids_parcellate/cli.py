@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from bids_parcellate.config import Config, build_config, read_toml
-from bids_parcellate.errors import AnalysisLevelError, NothingSelectedError, ParcellateError, UsageError
+from bids_parcellate.errors import AnalysisLevelError, DataError, NothingSelectedError, ParcellateError, UsageError
 from bids_parcellate.log import console
 from bids_parcellate.version import __version__
 
@@ -50,6 +50,39 @@ class Parser(argparse.ArgumentParser):
             Always.
         """
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help.")
+
+
+class _CheckOutputs(argparse.Action):
+    """Checks an output folder and ends the program, as ``--version`` does."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse gives it
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> NoReturn:
+        """Check, and exit with 0 if all is well.
+
+        Parameters
+        ----------
+        parser, namespace, option_string
+            As argparse gives them.
+        values : Path
+            The folder.
+
+        Raises
+        ------
+        DataError
+            If something is wrong.
+        """
+        from bids_parcellate.validation import find_problems  # noqa: PLC0415 - --help needs no scientific Python
+
+        problems = find_problems(values)
+        if problems:
+            raise DataError("\n".join(problems), "Run the group level again, or report this.")
+        sys.stdout.write(f"{values}: no problem was found.\n")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +127,10 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
     # Imported here, so that --help and mistakes in options need no scientific Python.
     from bids_parcellate import workflow  # noqa: PLC0415
 
+    if options.boilerplate_only:
+        for path in workflow.write_boilerplate(config):
+            logger.info("Wrote %s.", path)
+        return 0
     if options.check:
         text, n_usable = workflow.check(config)
         sys.stdout.write(text)
@@ -151,6 +188,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="count", default=0, help="Say more.")
     parser.add_argument(
         "--check", action="store_true", help="Print the runs that would be used, what they need, and stop."
+    )
+    parser.add_argument(
+        "--boilerplate-only",
+        action="store_true",
+        help="Write the methods text of the job to OUTPUT_DIR/logs, and stop.",
+    )
+    parser.add_argument(
+        "--check-outputs",
+        action=_CheckOutputs,
+        type=Path,
+        metavar="OUTPUT_DIR",
+        help="Check what an earlier job wrote, beyond what the BIDS validator does, and stop. Nothing else is needed.",
     )
     parser.add_argument("--config-file", type=Path, metavar="FILE", help="TOML file of options; the command line wins.")
     groups = {

@@ -278,7 +278,13 @@ class ParcellationConfig(Section):
         None, "An earlier dseg image (with its table), whose numbers and names parcels keep.", metavar="FILE"
     )
     atlas_name: str = option(
-        "Parcellate", "Name of the atlas in file names ('atlas-<name>'): letters and digits.", metavar="NAME"
+        "Parcellate",
+        "Name of the atlas in file names ('atlas-<name>'): letters and digits. '{}' in it stands for the number of "
+        "parcels: programs that tell atlases apart by this name alone, such as XCP-D, need one for each number.",
+        metavar="NAME",
+    )
+    color_tables: bool = option(
+        False, "Also write the colours of the parcels as FSLeyes ('.lut') and FreeSurfer ('.ctab') read them."
     )
     authors: Labels = option(
         (), "Authors of the parcellation, for its metadata; those of the source datasets by default.", metavar="NAME"
@@ -324,8 +330,8 @@ class ParcellationConfig(Section):
     @classmethod
     def _is_label(cls, value: str) -> str:
         label = value.removeprefix("atlas-")
-        if not re.fullmatch(r"[A-Za-z0-9]+", label):
-            raise ValueError(f"{value!r} is no BIDS label: letters and digits are allowed")
+        if not re.fullmatch(r"[A-Za-z0-9]+", label.replace("{}", "", 1)):
+            raise ValueError(f"{value!r} is no BIDS label: letters and digits are allowed, and one '{{}}'")
         return label
 
 

@@ -11,41 +11,19 @@ import pandas as pd
 
 from bids_parcellate.appraisal import FIGURES
 from bids_parcellate.atlas import Parcellation, paint
+from bids_parcellate.colors import freesurfer_table, fsleyes_table
 from bids_parcellate.config import Config
-from bids_parcellate.dataset import Dataset, Run
+from bids_parcellate.dataset import Run
 from bids_parcellate.files import write_atomically
 from bids_parcellate.grids import Grid
-from bids_parcellate.images import volume_to_bytes
+from bids_parcellate.images import read_volume, volume_to_bytes
 from bids_parcellate.individual import IndividualParcellation
 from bids_parcellate.masking import Mask
-from bids_parcellate.metadata import (
-    BIDS_VERSION,
-    AtlasDescription,
-    DatasetDescription,
-    ImageSidecar,
-    Pipeline,
-    SourceDataset,
-)
+from bids_parcellate.metadata import ImageSidecar, TableSidecar
 from bids_parcellate.naming import OutputNames
 from bids_parcellate.parcel_tables import describe_columns
 from bids_parcellate.quality.choice import RULE
-from bids_parcellate.version import __version__
 from bids_parcellate.writing import write_json, write_table
-
-# What the specification does not name yet, so that the validator passes over it.
-# "figures" has no slash on purpose: with one the validator still reports the folder itself.
-BIDSIGNORE = """\
-*.html
-figures
-*_timeseries.tsv
-*_timeseries.json
-*_relmat.tsv
-*_relmat.json
-*_outliers.tsv
-*_outliers.json
-*_qc.tsv
-*_qc.json
-"""
 
 # TemplateFlow's reference images of the spaces that fMRIPrep writes most.
 _REFERENCES = {
@@ -84,64 +62,6 @@ class RunRecord:
     n_kept: int | None = None
     mean_fd: float | None = None
     used: bool = True
-
-
-def write_dataset(names: OutputNames, config: Config, datasets: Sequence[Dataset], strategy: str) -> None:
-    """Write what makes the output folder a BIDS dataset.
-
-    Parameters
-    ----------
-    names : OutputNames
-        Names of the outputs.
-    config : Config
-        The configuration.
-    datasets : sequence of Dataset
-        The datasets that were read.
-    strategy : str
-        The denoising, in a sentence.
-    """
-    upstream = [pipeline for dataset in datasets for pipeline in dataset.generated_by]
-    description = DatasetDescription(
-        Name=f"Group parcellation {config.parcellation.atlas_name}",
-        BIDSVersion=BIDS_VERSION,
-        DatasetType="derivative",
-        License=_license(config, datasets),
-        Authors=_authors(config, datasets),
-        HowToAcknowledge="Please cite the methods in logs/CITATION.md.",
-        GeneratedBy=[
-            Pipeline(
-                Name="bids-parcellate",
-                Version=__version__,
-                Description="Group brain parcellation with parcel time series and connectivity",
-            ),
-            *(Pipeline.model_validate(pipeline) for pipeline in upstream),
-        ],
-        SourceDatasets=[SourceDataset(URL=dataset.root.resolve().as_uri()) for dataset in datasets],
-        DatasetLinks={dataset.name: dataset.root.resolve().as_uri() for dataset in datasets},
-    )
-    write_json(names.root / "dataset_description.json", description)
-    write_atomically(names.root / ".bidsignore", BIDSIGNORE.encode())
-    write_atomically(names.root / "README.md", _README.encode())
-    labels = {f"desc-{names.desc}": f"Denoising: {strategy}.", "desc-group": "Voxels that the runs share."}
-    write_json(names.root / "descriptions.json", {"Description": "Meaning of the desc- labels in this dataset."})
-    path = names.root / "descriptions.tsv"
-    if path.exists():  # of an earlier job, whose files are still there
-        labels = dict(pd.read_csv(path, sep="\t", dtype=str).itertuples(index=False)) | labels
-    write_table(path, pd.DataFrame(sorted(labels.items()), columns=["desc_id", "description"]))
-
-
-_README = """\
-# Outputs of bids-parcellate
-
-- `group.html`: the report; open it first
-- `tpl-*/anat/*_dseg.nii.gz` with `.tsv` and `.json`: the group parcellations
-- `tpl-*/anat/*_desc-group_mask.nii.gz`: the voxels that were parcellated
-- `sub-*/**/*_timeseries.tsv`: mean denoised signal of each parcel, one row a kept volume
-- `sub-*/**/*_relmat.tsv`: correlations between these signals
-- `sub-*/**/*_outliers.tsv`: the volumes that were censored, and why
-- `participants.tsv` and `logs/runs.tsv`: what was used, what was left out, and why
-- `logs/CITATION.md`: the methods, to be cited
-"""
 
 
 def _space_code(names: OutputNames) -> Literal[2, 4]:
@@ -221,9 +141,42 @@ def write_parcellation(names: OutputNames, parcellation: Parcellation, config: C
     )
     write_table(names.parcellation(n_parcels, ".tsv"), parcellation.table)
     write_json(names.parcellation(n_parcels, ".json"), sidecar)
+    if config.parcellation.color_tables:
+        write_atomically(names.parcellation(n_parcels, ".lut"), fsleyes_table(parcellation.table).encode())
+        write_atomically(names.parcellation(n_parcels, ".ctab"), freesurfer_table(parcellation.table).encode())
     return write_atomically(
         names.parcellation(n_parcels, ".nii.gz"),
         volume_to_bytes(parcellation.labels, parcellation.grid, space_code=_space_code(names)),
+    )
+
+
+def foreign_signals(names: OutputNames, parcellation: Parcellation) -> str | None:
+    """Look for signals of other denoisings that would no longer be those of the parcels, once these are written.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    parcellation : Parcellation
+        Parcels that are not written yet.
+
+    Returns
+    -------
+    str or None
+        What the user should know; None if there is nothing.
+    """
+    image = names.parcellation(parcellation.n_parcels, ".nii.gz")
+    others = [
+        path
+        for path in sorted(names.root.glob(f"sub-*/**/{names.any_signals(parcellation.n_parcels)}"))
+        if f"_desc-{names.desc}_" not in path.name
+    ]
+    if not others or not image.exists() or np.array_equal(read_volume(image)[0], parcellation.labels):
+        return None
+    return (
+        f"{image.name} changes, but {len(others)} time series of another denoising stay, such as {others[0].name}: "
+        "they are of the parcels as they were. Make them anew at the participant level, or keep both atlases by "
+        "--atlas-name."
     )
 
 
@@ -280,13 +233,14 @@ def write_individual(
     """
     participant, n_parcels = runs[0].participant, group.n_parcels
     parcellation = paint(individual.labels - 1, mask)
-    table = parcellation.table.assign(name=group.table["name"])
+    table = parcellation.table.assign(name=group.names, color=group.colors)
     origin = names.uri(names.parcellation(n_parcels, ".nii.gz"))
     sidecar = ImageSidecar(
         Description=f"Parcels of the group with the boundaries of this participant; {individual.n_moved} of "
         f"{mask.n_voxels} voxels are not in their parcel of the group.",
         Sources=[origin, *(run.uri(run.bold) for run in runs)],
         Manual=False,
+        CoordinateReportStrategy="center_of_mass",
         **describe_columns(table),
         **_spatial_metadata(names, mask.grid, runs[0].uri(runs[0].bold)),
     )
@@ -298,7 +252,9 @@ def write_individual(
     )
 
 
-def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None) -> Path:
+def write_figures(
+    names: OutputNames, figures: pd.DataFrame, reason: str | None, parcellations: Sequence[Parcellation]
+) -> Path:
     """Write how good the parcellations are.
 
     Parameters
@@ -309,6 +265,8 @@ def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None)
         A row for each figure of each parcellation.
     reason : str or None
         Why the number of parcels was chosen, if it was.
+    parcellations : sequence of Parcellation
+        The parcellations.
 
     Returns
     -------
@@ -321,6 +279,7 @@ def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None)
     }
     sidecar = {
         "Description": "How good the parcellations are, beside random contiguous parcels of the same sizes.",
+        "Sources": [names.uri(names.parcellation(each.n_parcels, ".nii.gz")) for each in parcellations],
         "n_parcels": {"Description": "Number of parcels."},
         "figure": {"Description": "What the value is.", "Levels": levels},
         "value": {"Description": "The figure."},
@@ -333,53 +292,8 @@ def write_figures(names: OutputNames, figures: pd.DataFrame, reason: str | None)
     }  # fmt: skip
     if reason is not None:
         sidecar |= {"ChoiceOfNumberOfParcels": reason, "RuleOfChoice": RULE}
-    write_json(names.figures(".json"), sidecar)
+    write_json(names.figures(".json"), TableSidecar.model_validate(sidecar))
     return write_table(names.figures(".tsv"), figures)
-
-
-def write_atlas_description(
-    names: OutputNames, config: Config, datasets: Sequence[Dataset], n_participants: int
-) -> None:
-    """Write the description that BIDS wants of every atlas.
-
-    Parameters
-    ----------
-    names : OutputNames
-        Names of the outputs.
-    config : Config
-        The configuration.
-    datasets : sequence of Dataset
-        The datasets that it was derived from.
-    n_participants : int
-        How many participants it was fitted on.
-    """
-    description = AtlasDescription(
-        Name=config.parcellation.atlas_name,
-        License=_license(config, datasets),
-        Authors=_authors(config, datasets),
-        Description="Group parcellations of functional images; the JSON file of each says how it was made.",
-        SampleSize=n_participants,
-        LevelType="group",
-        DerivedFrom=" ".join(f"bids:{dataset.name}:" for dataset in datasets),
-    )
-    write_json(names.atlas_description, description)
-
-
-def _license(config: Config, datasets: Sequence[Dataset]) -> str:
-    """Give the licence that the user states, or those of the source datasets, which bind what is derived from them."""
-    if config.parcellation.license:
-        return config.parcellation.license
-    stated = dict.fromkeys(str(each.description["License"]) for each in datasets if each.description.get("License"))
-    return ", ".join(stated) or "The source dataset states no licence."
-
-
-def _authors(config: Config, datasets: Sequence[Dataset]) -> list[str]:
-    """Give the authors that the user states, or those of the source datasets; the validator wants more than one."""
-    stated = config.parcellation.authors or tuple(
-        str(author) for each in datasets for author in each.description.get("Authors") or ()
-    )
-    authors = list(dict.fromkeys(stated)) or ["The authors of the source dataset, which states none"]
-    return authors if len(authors) > 1 else [*authors, "bids-parcellate (software)"]
 
 
 def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
@@ -412,11 +326,25 @@ def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
         earlier = [_read_runs(path)] if path.exists() else []
         kept = [table[~table["source"].isin(group["source"])] for table in earlier]
         write_table(path, pd.concat([*kept, group.astype(_RUN_TYPES)]).sort_values("source"))
-    everything = pd.concat([_read_runs(path) for path in sorted((names.root / "logs" / "runs").glob("*_runs.tsv"))])
-    write_table(names.root / "logs" / "runs.tsv", everything.sort_values("source"))
-    participants = [_participant_row(str(name), group) for name, group in everything.groupby("participant_id")]
-    write_table(names.root / "participants.tsv", pd.DataFrame(participants))
     write_json(names.root / "participants.json", _PARTICIPANT_COLUMNS)
+    write_json(names.root / "logs" / "runs.json", _RUN_COLUMNS)
+    # Whichever job writes the tables last has seen the records of all: it looks again after it has written.
+    written, there = None, _list_records(names)
+    while there != written:
+        _write_tables(names, pd.concat([_read_runs(path) for path in there]))
+        written, there = there, _list_records(names)
+
+
+def _list_records(names: OutputNames) -> dict[Path, int]:
+    """List the participants' records, with the times at which they were written."""
+    return {path: path.stat().st_mtime_ns for path in sorted((names.root / "logs" / "runs").glob("*_runs.tsv"))}
+
+
+def _write_tables(names: OutputNames, runs: pd.DataFrame) -> None:
+    """Write the tables of all runs and of all participants."""
+    write_table(names.root / "logs" / "runs.tsv", runs.sort_values("source"))
+    participants = [_participant_row(str(name), group) for name, group in runs.groupby("participant_id")]
+    write_table(names.root / "participants.tsv", pd.DataFrame(participants))
 
 
 _RUN_TYPES = {"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64", "reason": "object"}
@@ -439,6 +367,18 @@ def _participant_row(participant: str, runs: pd.DataFrame) -> dict[str, Any]:
         "reason": " ".join(reasons) or None,
     }
 
+
+_RUN_COLUMNS = {
+    "Description": "The runs that were found, and what became of each.",
+    "participant_id": {"Description": "Participant."},
+    "run": {"Description": "Entities of the run's image that say which run it is."},
+    "status": {"Description": "What became of it.", "Levels": {"used": "used", "left out": "left out: see reason"}},
+    "n_volumes": {"Description": "Number of volumes in the image."},
+    "n_kept": {"Description": "Number of volumes after censoring."},
+    "mean_fd": {"Description": "Mean framewise displacement of these volumes.", "Units": "mm"},
+    "source": {"Description": "BIDS URI of the image."},
+    "reason": {"Description": "Why it was left out, or has no signals."},
+}
 
 _PARTICIPANT_COLUMNS = {
     "Description": "The participants whose runs were selected, and how much of them was used.",

@@ -67,7 +67,7 @@ class ImageInfo:
 
 
 def read_header(read: Callable[[int], bytes], path: Path) -> ImageInfo:
-    """Read a file from its start to its first volume.
+    """Read the header at the start of a file, and not what follows it.
 
     Parameters
     ----------
@@ -92,9 +92,7 @@ def read_header(read: Callable[[int], bytes], path: Path) -> ImageInfo:
     header = header_class(start + read(size - 4), endianness=endianness, check=False)
     if header["magic"] != header_class.single_magic:
         raise DataError(f"{path} is no NIfTI image in one file (magic {header['magic'].item()!r})", _CONVERT)
-    info = _info_from_header(header, path)
-    read(info.offset - size)  # the header's extensions
-    return info
+    return _info_from_header(header, path)
 
 
 def info_of_image(image: SpatialImage) -> ImageInfo:
@@ -139,7 +137,9 @@ def _kind_of_header(start: bytes, path: Path) -> tuple[type[Nifti1Header], Liter
 
 
 def _info_from_header(header: Nifti1Header, path: Path) -> ImageInfo:
-    n_axes = max(int(header["dim"][0]), 0)
+    n_axes = int(header["dim"][0])
+    if not 0 <= n_axes < len(header["dim"]):
+        raise DataError(f"{path} states {n_axes} axes (dim); 3 or 4 are needed", _CORRECT)
     x, y, z, *more = _checked_shape(header["dim"][1 : 1 + n_axes].tolist(), path)
     slope, intercept = _scaling(header, path)
     return ImageInfo(

@@ -47,6 +47,8 @@ __all__ = [
 ImageLike = str | os.PathLike[str] | SpatialImage
 Float32Array = npt.NDArray[np.float32]
 
+_BLOCK = 2**20  # bytes that are read at once where they are only passed over
+_LARGEST_RATIO = 1032  # bytes that gzip makes of one, at most
 _COPY_AGAIN = "copy or download the file again, or make it again"
 
 
@@ -65,18 +67,25 @@ def require_content(path: Path) -> None:
         link that leads nowhere, or a pointer file).
     """
     try:
-        if path.is_symlink() and not path.exists():
-            target = path.readlink()
-            hint = f"datalad get {path}" if "annex" in target.parts else "restore what the link points to"
-            raise MissingInputError(f"the content of {path} is not here: it is a link to {target}", hint)
-        if not path.is_file():
-            raise MissingInputError(f"{path} is {'not a file' if path.exists() else 'missing'}", "check the path")
-        with path.open("rb") as stream:
-            is_pointer = stream.read(15) == b"/annex/objects/"
-    except PermissionError as error:
-        raise MissingInputError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
-    if is_pointer:
-        raise MissingInputError(f"the content of {path} is not here: it is a git-annex pointer", f"datalad get {path}")
+        reason = _why_absent(path)
+    except OSError as error:
+        raise MissingInputError(f"{path} cannot be read: {error.strerror}", "check its name and permissions") from error
+    if reason is not None:
+        raise MissingInputError(*reason)
+
+
+def _why_absent(path: Path) -> tuple[str, str] | None:
+    """Say why a file has no content here, and the way out."""
+    if path.is_symlink() and not path.exists():
+        target = path.readlink()
+        hint = f"datalad get {path}" if "annex" in target.parts else "restore what the link points to"
+        return f"the content of {path} is not here: it is a link to {target}", hint
+    if not path.is_file():
+        return f"{path} is {'not a file' if path.exists() else 'missing'}", "check the path"
+    with path.open("rb") as stream:
+        if stream.read(15) == b"/annex/objects/":
+            return f"the content of {path} is not here: it is a git-annex pointer", f"datalad get {path}"
+    return None
 
 
 def read_info(image: ImageLike) -> ImageInfo:
@@ -102,8 +111,8 @@ def read_info(image: ImageLike) -> ImageInfo:
     if isinstance(image, SpatialImage):
         return info_of_image(image)
     path = Path(image)
-    with _open(path) as stream:
-        return _read_header(stream, path)
+    with _open(path, whole=True) as (_, info):
+        return info
 
 
 def iter_volumes(image: ImageLike) -> Iterator[Float32Array]:
@@ -221,17 +230,25 @@ def _storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading; whether it is gzipped is seen from its first bytes, not from its name."""
+def _open(path: Path, *, whole: bool) -> Iterator[tuple[BinaryIO, ImageInfo]]:
+    """Open a file and read its header; whether it is gzipped is seen from its first bytes, not from its name.
+
+    A file that cannot hold its volumes is refused, before memory for them is asked for: if it is to be ``whole``,
+    where one is missing, else only where the first is.
+    """
     require_content(path)
     with path.open("rb") as raw:
         is_gzipped = _read(raw, 2, path, "its start") == b"\x1f\x8b"
         raw.seek(0)
         if is_gzipped:
             with _GzipFile(fileobj=raw, mode="rb") as stream:
-                yield stream
+                info = _read_header(stream, path)
+                _check_holds(info.n_volumes if whole else 1, info, path, _LARGEST_RATIO)
+                yield stream, info
         else:
-            yield raw
+            info = _read_header(raw, path)
+            _check_holds(info.n_volumes if whole else 1, info, path, 1)
+            yield raw, info
 
 
 def _read(stream: BinaryIO, n_bytes: int, path: Path, what: str) -> bytes:
@@ -257,6 +274,18 @@ def _read_header(stream: BinaryIO, path: Path) -> ImageInfo:
     return read_header(partial(_read_exactly, stream, path=path, what="the header"), path)
 
 
+def _check_holds(n_volumes: int, info: ImageInfo, path: Path, largest_ratio: int) -> None:
+    """Refuse a file that is too small for volumes, whatever it is compressed to."""
+    n_bytes = path.stat().st_size
+    n_held = max(0, n_bytes * largest_ratio - info.offset) // info.volume_bytes
+    if n_held < n_volumes:
+        raise DataError(
+            f"{path} is truncated: reading it fails at volume {n_held + 1} of {info.n_volumes}, as a file of {n_bytes} "
+            f"bytes cannot hold the {info.offset + info.n_volumes * info.volume_bytes} that its header speaks of",
+            _COPY_AGAIN,
+        )
+
+
 def _iter_stored(image: ImageLike) -> Iterator[tuple[ImageInfo, npt.NDArray[Any]]]:
     """Yield each volume as it is stored: not scaled, not to be written to."""
     if isinstance(image, SpatialImage):
@@ -267,13 +296,19 @@ def _iter_stored(image: ImageLike) -> Iterator[tuple[ImageInfo, npt.NDArray[Any]
             return
         image = info.path
     path = Path(image)
-    with _open(path) as stream:
-        info = _read_header(stream, path)
+    with _open(path, whole=False) as (stream, info):
+        _pass_over(stream, info.offset - stream.tell(), path)
         for index in range(info.n_volumes):
             content = _read_exactly(stream, info.volume_bytes, path, f"volume {index + 1} of {info.n_volumes}")
             yield info, np.frombuffer(content, dtype=info.dtype).reshape(info.grid.shape, order="F")
-        while _read(stream, 2**20, path, "its end, after the last volume"):
+        while _read(stream, _BLOCK, path, "its end, after the last volume"):
             pass
+
+
+def _pass_over(stream: BinaryIO, n_bytes: int, path: Path) -> None:
+    """Read the header's extensions, which nobody needs."""
+    for start in range(0, n_bytes, _BLOCK):
+        _read_exactly(stream, min(_BLOCK, n_bytes - start), path, "the header's extensions")
 
 
 def _scaled(stored: npt.NDArray[Any], info: ImageInfo) -> Float32Array:

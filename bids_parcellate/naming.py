@@ -80,7 +80,7 @@ class OutputNames:
     space : str
         Label of the space, which names the template folder.
     atlas : str
-        Label of the atlas.
+        Label of the atlas; ``{}`` in it stands for the number of parcels.
     method : str
         Clustering method.
     desc : str
@@ -101,6 +101,9 @@ class OutputNames:
     def _template(self) -> dict[str, str | None]:
         return {"tpl": self.space, "cohort": self.cohort, "res": self.res}
 
+    def _scale(self, n_parcels: int) -> dict[str, str]:
+        return {"atlas": self.atlas_label(n_parcels), "seg": as_label(self.method), "scale": str(n_parcels)}
+
     @property
     def _template_folder(self) -> Path:
         folder = self.root / f"tpl-{self.space}"
@@ -114,14 +117,14 @@ class OutputNames:
         n_parcels : int
             Its number of parcels.
         extension : str
-            ``.nii.gz``, ``.tsv`` or ``.json``.
+            ``.nii.gz``, ``.tsv`` or ``.json``; ``.lut`` or ``.ctab`` for a table of colours.
 
         Returns
         -------
         Path
             The file.
         """
-        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method), "scale": str(n_parcels)}
+        entities = self._template | self._scale(n_parcels)
         return self._template_folder / bids_name(entities, "dseg", extension)
 
     def stability(self, n_parcels: int, extension: str) -> Path:
@@ -139,7 +142,7 @@ class OutputNames:
         Path
             The file.
         """
-        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method), "scale": str(n_parcels)}
+        entities = self._template | self._scale(n_parcels)
         return self._template_folder / bids_name(entities | {"desc": "stability"}, "probseg", extension)
 
     def figures(self, extension: str) -> Path:
@@ -155,7 +158,7 @@ class OutputNames:
         Path
             The file.
         """
-        entities = self._template | {"atlas": self.atlas, "seg": as_label(self.method)}
+        entities = self._template | {"atlas": as_label(self.atlas), "seg": as_label(self.method)}
         return self._template_folder / bids_name(entities, "qc", extension)
 
     def group_mask(self, extension: str) -> Path:
@@ -190,22 +193,45 @@ class OutputNames:
         Path
             The file.
         """
-        entities = {
+        entities: dict[str, str | None] = {
             "sub": participant,
             "space": self.space,
             "cohort": self.cohort,
-            "atlas": self.atlas,
-            "seg": as_label(self.method),
-            "scale": str(n_parcels),
+            **self._scale(n_parcels),
             "res": self.res,
             "desc": "individual",
         }
         return self.root / f"sub-{participant}" / "anat" / bids_name(entities, "dseg", extension)
 
-    @property
-    def atlas_description(self) -> Path:
-        """The description that every atlas needs at the top of its dataset."""
-        return self.root / f"atlas-{self.atlas}_description.json"
+    def atlas_label(self, n_parcels: int) -> str:
+        """Give the label of the atlas that a parcellation belongs to.
+
+        Parameters
+        ----------
+        n_parcels : int
+            Its number of parcels.
+
+        Returns
+        -------
+        str
+            The same for all numbers, unless the name has a place for it.
+        """
+        return self.atlas.replace("{}", str(n_parcels))
+
+    def atlas_description(self, n_parcels: int) -> Path:
+        """Name the description that every atlas needs at the top of its dataset.
+
+        Parameters
+        ----------
+        n_parcels : int
+            Number of parcels.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return self.root / f"atlas-{self.atlas_label(n_parcels)}_description.json"
 
     def signals(self, run: Mapping[str, str], n_parcels: int, summary: str, extension: str) -> Path:
         """Name a table of parcel time series.
@@ -227,6 +253,22 @@ class OutputNames:
             The file.
         """
         return self._of_parcels(run, n_parcels, summary, "timeseries", extension)
+
+    def any_signals(self, n_parcels: int) -> str:
+        """Give a pattern of the names of all time series of a parcellation, of any denoising.
+
+        Parameters
+        ----------
+        n_parcels : int
+            Number of parcels.
+
+        Returns
+        -------
+        str
+            A pattern of file names.
+        """
+        entities = "_".join(f"{key}-{label}" for key, label in self._scale(n_parcels).items())
+        return f"*_space-{self.space}_*{entities}_*_timeseries.tsv"
 
     def connectivity(self, run: Mapping[str, str], n_parcels: int, kind: str, extension: str) -> Path:
         """Name a matrix of what relates parcels.
@@ -265,9 +307,7 @@ class OutputNames:
             The file.
         """
         entities = self._template | {
-            "atlas": self.atlas,
-            "seg": as_label(self.method),
-            "scale": str(n_parcels),
+            **self._scale(n_parcels),
             "stat": "geometricmean",
             "desc": self.desc,
         }
@@ -296,9 +336,7 @@ class OutputNames:
             **run,
             "space": self.space,
             "cohort": self.cohort,
-            "atlas": self.atlas,
-            "seg": as_label(self.method),
-            "scale": str(n_parcels),
+            **self._scale(n_parcels),
             "res": self.res,
             "stat": stat,
             "desc": self.desc,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bids_parcellate.appraisal import FIGURES, PARCEL_COLUMNS, Appraisal
 from bids_parcellate.atlas import COLUMNS, Parcellation, paint, read_parcellation
+from bids_parcellate.colors import parcel_color
 from bids_parcellate.images import resample
 from bids_parcellate.masking import Mask
 from bids_parcellate.matching import match_labels, nested_parents, renumber
@@ -83,7 +84,7 @@ def _add_parents(fine: Parcellation, coarse: Parcellation, mask: Mask) -> None:
 
 
 def _keep_names(parcellation: Parcellation, mask: Mask, image: Path) -> Parcellation:
-    """Put parcels into the order of those of an earlier parcellation that they match, and give them their names."""
+    """Put parcels into the order of those of an earlier parcellation that they match, with their names and colours."""
     stem = image.name.removesuffix(".gz").removesuffix(".nii")
     earlier = read_parcellation(image, image.with_name(f"{stem}.tsv"))
     reference = mask.apply(resample(earlier.labels, earlier.grid, mask.grid, interpolation="nearest"))
@@ -91,10 +92,12 @@ def _keep_names(parcellation: Parcellation, mask: Mask, image: Path) -> Parcella
     match = match_labels(own, reference.astype(np.int32) - 1)
     order = np.argsort(match.numbers)
     places = np.argsort(order).astype(np.int32)
-    known = dict(enumerate(earlier.names))
+    numbers = match.numbers[order].tolist()
+    known = dict(enumerate(zip(earlier.names, earlier.colors, strict=True)))
+    named = [known.get(number, (f"parcel{number + 1:03d}", parcel_color(number))) for number in numbers]
     table = parcellation.table.iloc[order].reset_index(drop=True)
     table["index"] = np.arange(1, len(order) + 1)
-    table["name"] = [known.get(number, f"parcel{number + 1:03d}") for number in match.numbers[order].tolist()]
+    table["name"], table["color"] = zip(*named, strict=True)
     table["matched_dice"] = match.dice[order].round(4)
     return replace(parcellation, labels=mask.unmask(renumber(own, places) + 1), table=table)
 

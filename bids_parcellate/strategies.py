@@ -305,9 +305,11 @@ def _read_strategy(path: Path) -> ConfoundStrategy:
     try:
         content = parsers[path.suffix.lower()](path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise MissingInputError(f"{path}: the confound strategy cannot be read: {error.strerror}") from error
+        message = f"{path}: the confound strategy cannot be read: {error.strerror}"
+        raise MissingInputError(message, f"use one of {', '.join(PRESETS)}, or check the path") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: the confound strategy is no valid {path.suffix[1:].upper()}: {error}") from error
+        message = f"{path}: the confound strategy is no valid {path.suffix[1:].upper()}: {error}"
+        raise UsageError(message, "correct the file") from error
     return _validate(content, origin=str(path))
 
 

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,11 +13,13 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_parcellate import derivatives
+from bids_parcellate import dataset_files, derivatives
 from bids_parcellate.atlas import Parcellation, read_parcellation
 from bids_parcellate.boilerplate import methods_text
+from bids_parcellate.citation import write_methods
 from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
+from bids_parcellate.denoising import denoising_label, describe_denoising
 from bids_parcellate.derivatives import RunRecord
 from bids_parcellate.errors import (
     DataError,
@@ -27,23 +29,27 @@ from bids_parcellate.errors import (
     UsageError,
     WriteError,
 )
-from bids_parcellate.executor import open_executor, run_tasks, usable_cores
+from bids_parcellate.executor import open_executor, usable_cores
 from bids_parcellate.files import make_folder, write_atomically
 from bids_parcellate.grids import Grid, grid_with_resolution
 from bids_parcellate.group_data import GroupData, Reduced, vanished
 from bids_parcellate.group_fit import GroupFit, fit_group
 from bids_parcellate.images import require_content
 from bids_parcellate.individuals import fit_individuals
-from bids_parcellate.log import Progress, log_file
+from bids_parcellate.ledger import Ledger
+from bids_parcellate.log import Progress, duration, log_file
 from bids_parcellate.masking import read_mask
-from bids_parcellate.naming import OutputNames, as_label
+from bids_parcellate.monitoring import Step, Steps
+from bids_parcellate.naming import OutputNames
 from bids_parcellate.plan import Needs, describe, predict_needs
 from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
+from bids_parcellate.provenance import JobRecord
 from bids_parcellate.references import find_reference
 from bids_parcellate.run_outputs import write_outliers, write_signals
-from bids_parcellate.store import ReductionStore
+from bids_parcellate.store import ReductionStore, digest_of
 from bids_parcellate.strategies import ConfoundStrategy, load_strategy
 from bids_parcellate.tangents import write_tangents
+from bids_parcellate.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -163,29 +169,67 @@ def run(config: Config, command_line: Sequence[str]) -> int:
     ParcellateError
         If the job cannot be done.
     """
-    job = prepare(config)
+    steps = Steps()
+    with steps.step("Select runs"):
+        job = prepare(config)
     make_folder(config.work_dir)
     folder = make_folder(job.names.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}")
     write_atomically(folder / "config.toml", config.to_toml().encode())
     failures = Failures(config.execution.stop_on_first_crash)
-    with log_file(folder / "bids-parcellate.log"):
+    record = JobRecord(config, job.strategy, command_line, job.selection, steps)
+    with log_file(folder / "bids-parcellate.log"), record.kept(folder / "provenance.json"):
         logger.info("Command: %s", shlex.join(command_line))
         _announce(job)
-        with _open_workers(job) as executor, threadpool_limits(config.execution.omp_nthreads):
-            reduced = _reduce(job, executor, failures)
-            is_group = config.analysis_level == "group"
-            parcellations = _fit(job, reduced).parcellations if is_group else _find_parcellations(job)
-            derivatives.write_dataset(job.names, config, job.selection.datasets, job.strategy.describe())
-            if parcellations:
-                _extract(job, executor, reduced, parcellations, failures)
-            if "tangent" in config.signals.connectivity:
-                _write_tangents(job, reduced, parcellations, failures)
+        reduced, parcellations = _compute(job, record, failures)
         records = _records(job, reduced, failures)
         derivatives.write_records(job.names, records)
-        if config.analysis_level == "group":
+        with steps.step("Write the reports"):
             _document(job, reduced, parcellations, records, command_line)
-        _summarise(job, reduced, parcellations)
+        _summarise(job, records, parcellations, folder, steps)
     return failures.n_crashes
+
+
+def write_boilerplate(config: Config) -> list[Path]:
+    """Write the methods of a job, as if all runs that are selected could be used, without doing it.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    ParcellateError
+        If no run can be used.
+    """
+    job = prepare(config)
+    return write_methods(job.names.root / "logs", methods_text(config, job.strategy, job.selection.runs))
+
+
+def _compute(job: Job, record: JobRecord, failures: Failures) -> tuple[list[Reduced], list[Parcellation]]:
+    """Reduce the runs, fit or find the parcellations, and write all that follows from both."""
+    config, steps = job.config, record.steps
+    with _open_workers(job) as executor, threadpool_limits(config.execution.omp_nthreads):
+        with steps.step("Reduce runs") as step:
+            reduced = _reduce(job, executor, failures, step)
+        record.digests.update({each.run: each.digest for each in reduced})
+        with steps.step("Fit parcellations"):
+            is_group = config.analysis_level == "group"
+            parcellations = _fit(job, reduced).parcellations if is_group else _find_parcellations(job)
+        denoising = describe_denoising(config.denoising, job.strategy)
+        dataset_files.write_dataset(job.names, config, job.selection.datasets, denoising)
+        if parcellations:
+            with steps.step("Extract signals") as step:
+                _extract(job, executor, reduced, parcellations, failures, step)
+        if "tangent" in config.signals.connectivity:
+            with steps.step("Compare connectivity with the group's"):
+                _write_tangents(job, reduced, parcellations, failures)
+    return reduced, parcellations
 
 
 def prepare(config: Config) -> Job:
@@ -250,7 +294,7 @@ def prepare(config: Config) -> Job:
         space=first.entities.get("space", "individual"),
         atlas=config.parcellation.atlas_name,
         method=config.parcellation.method,
-        desc=as_label(Path(denoising.confounds).stem) or "custom",
+        desc=denoising_label(denoising, strategy),
         res=res,
         cohort=first.entities.get("cohort"),
     )
@@ -322,12 +366,12 @@ def _announce(job: Job) -> None:
         logger.warning("%s", warning)
 
 
-def _reduce(job: Job, executor: Executor, failures: Failures) -> list[Reduced]:
+def _reduce(job: Job, executor: Executor, failures: Failures, step: Step) -> list[Reduced]:
     """Make sure that every run has its reduction in the store."""
     reduced = []
     tasks, n_threads = job.tasks, job.config.execution.omp_nthreads
     with Progress("Reducing runs", len(tasks)) as progress:
-        for task, outcome in run_tasks(executor, reduce_task, tasks, n_threads=n_threads):
+        for task, outcome in step.run(executor, reduce_task, tasks, n_threads=n_threads):
             if isinstance(outcome, Exception):
                 failures.add(task, outcome)
             else:
@@ -366,18 +410,22 @@ def reduce_task(task: RunTask) -> Reduced:
 def _fit(job: Job, reduced: Sequence[Reduced]) -> GroupFit:
     """Fit the group's parcellations and write them, once all of it is known."""
     space, cohort = job.names.space, job.names.cohort
-    data = GroupData(job.config, job.grid, reduced, space=space, cohort=cohort, n_threads=job.needs.n_workers)
+    data = GroupData(job.config, job.grid, reduced, space=space, cohort=cohort, n_threads=job.needs.n_threads)
     fit = fit_group(data)
     runs = [each.run for each in reduced]
+    for parcellation in fit.parcellations:
+        if warning := derivatives.foreign_signals(job.names, parcellation):
+            logger.warning("%s", warning)
     derivatives.write_group_mask(job.names, fit.mask, job.config, runs)
     for parcellation in fit.parcellations:
         logger.info("Wrote %s.", derivatives.write_parcellation(job.names, parcellation, job.config, runs))
     for n_parcels, share in fit.stability.items():
         derivatives.write_stability(job.names, n_parcels, share, job.grid, runs)
     if fit.figures is not None:
-        logger.info("Wrote %s.", derivatives.write_figures(job.names, fit.figures, fit.reason))
+        logger.info("Wrote %s.", derivatives.write_figures(job.names, fit.figures, fit.reason, fit.parcellations))
     n_participants = len({run.participant for run in runs})
-    derivatives.write_atlas_description(job.names, job.config, job.selection.datasets, n_participants)
+    for n_parcels in (each.n_parcels for each in fit.parcellations):
+        dataset_files.write_atlas_description(job.names, n_parcels, job.config, job.selection.datasets, n_participants)
     if job.config.parcellation.individual:
         _write_individuals(job, data, fit)
     return fit
@@ -397,7 +445,8 @@ def _find_parcellations(job: Job) -> list[Parcellation]:
     for n_parcels in job.config.parcellation.n_parcels:
         image = job.names.parcellation(n_parcels, ".nii.gz")
         if not image.exists():
-            logger.info("There is no %s yet; signals are extracted once the group level has made it.", image)
+            if not job.config.parcellation.choose_n_parcels:  # else one of the candidates is there at most
+                logger.info("There is no %s yet; signals are extracted once the group level has made it.", image)
             continue
         parcellation = read_parcellation(image, job.names.parcellation(n_parcels, ".tsv"))
         if not parcellation.grid.matches(job.grid):
@@ -415,6 +464,7 @@ def _extract(
     reduced: Sequence[Reduced],
     parcellations: Sequence[Parcellation],
     failures: Failures,
+    step: Step,
 ) -> None:
     """Write the parcel signals of every run that was reduced."""
     usable = {each.run for each in reduced}
@@ -422,14 +472,14 @@ def _extract(
     n_threads = job.config.execution.omp_nthreads
     with Progress("Extracting signals", len(tasks)) as progress:
         function = partial(extract_task, names=job.names, parcellations=parcellations)
-        for task, outcome in run_tasks(executor, function, tasks, n_threads=n_threads):
+        for task, outcome in step.run(executor, function, tasks, n_threads=n_threads):
             if isinstance(outcome, Exception):
                 failures.add(task, outcome)
             progress.advance(str(task))
 
 
 def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[Parcellation]) -> None:
-    """Extract and write the parcel signals of one run.
+    """Extract and write the parcel signals of one run, unless they are there and unchanged.
 
     Parameters
     ----------
@@ -440,13 +490,41 @@ def extract_task(task: RunTask, *, names: OutputNames, parcellations: Sequence[P
     parcellations : sequence of Parcellation
         The parcels.
     """
+    ledger = Ledger(task.config.work_dir / "outputs")
+    digests = {parcellation.n_parcels: _digest_of_signals(task, names, parcellation) for parcellation in parcellations}
+    of_outliers = digest_of(_source_of_outputs(task, names))
+    missing = [each for each in parcellations if not ledger.is_done(digests[each.n_parcels])]
+    if not missing and ledger.is_done(of_outliers):
+        return
     reduction = ReductionStore(task.config.work_dir).load(task.digest)
     if reduction is None:
         raise vanished(task.run)
-    confounds, signals = extract_signals(task, reduction, parcellations)
-    write_outliers(names, task.run, confounds)
-    for parcellation, each in zip(parcellations, signals, strict=True):
+    confounds, signals = extract_signals(task, reduction, missing)
+    if not ledger.is_done(of_outliers):
+        table = write_outliers(names, task.run, confounds)
+        ledger.note(of_outliers, [table, table.with_suffix(".json")])
+    for parcellation, each in zip(missing, signals, strict=True):
         write_signals(names, task.run, confounds, parcellation, each, task.config)
+        ledger.note(digests[parcellation.n_parcels], _tables_of_signals(task, names, parcellation.n_parcels))
+
+
+def _source_of_outputs(task: RunTask, names: OutputNames) -> list[str]:
+    return [__version__, task.digest, task.run.uri(task.run.bold), str(names)]
+
+
+def _digest_of_signals(task: RunTask, names: OutputNames, parcellation: Parcellation) -> str:
+    """Digest all that the signals of a run depend on, and where they are written to."""
+    options = [task.config.signals.model_dump(mode="json"), task.config.denoising.standardize]
+    return digest_of(_source_of_outputs(task, names), options, list(parcellation.names), parcellation.labels)
+
+
+def _tables_of_signals(task: RunTask, names: OutputNames, n_parcels: int) -> Iterator[Path]:
+    run, signals = task.run.entities, task.config.signals
+    for extension in (".tsv", ".json"):
+        yield names.signals(run, n_parcels, signals.summary, extension)
+        for kind in signals.connectivity:
+            if kind != "tangent":  # made later, of all runs
+                yield names.connectivity(run, n_parcels, kind, extension)
 
 
 def _write_tangents(
@@ -466,16 +544,16 @@ def _document(
     records: Sequence[RunRecord],
     command_line: Sequence[str],
 ) -> None:
-    """Write the methods and the report."""
+    """Write the reports and, for the group, the methods."""
     # Workers import this module; they need not load what draws pictures.
-    from bids_parcellate.report import GroupResult, read_background, write_group_report  # noqa: PLC0415
+    from bids_parcellate.documents import Reports  # noqa: PLC0415
 
-    methods = methods_text(job.config, job.strategy, [each.run for each in reduced])
-    write_atomically(job.names.root / "logs" / "CITATION.md", methods.encode())
-    background = read_background(reduced[0].run, job.grid)
-    warnings = job.selection.warnings
-    result = GroupResult(job.config, parcellations, records, methods, command_line, warnings, background)
-    logger.info("Wrote %s.", write_group_report(job.names, result))
+    reports = Reports(job.names, job.config, job.strategy, job.grid, parcellations, reduced, records)
+    reports.write_participants()
+    if job.config.analysis_level == "group":
+        methods = methods_text(job.config, job.strategy, [each.run for each in reduced])
+        write_methods(job.names.root / "logs", methods)
+        logger.info("Wrote %s.", reports.write_group(methods, command_line, job.selection.warnings))
 
 
 def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[RunRecord]:
@@ -501,17 +579,29 @@ def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[R
     return sorted(records + rejected, key=lambda record: record.source)
 
 
-def _summarise(job: Job, reduced: Sequence[Reduced], parcellations: Sequence[Parcellation]) -> None:
-    n_left_out = len(job.selection.rejected) + len(job.selection.runs) - len(reduced)
-    logger.info("%d runs were used, %d were left out.", len(reduced), n_left_out)
+def _summarise(
+    job: Job, records: Sequence[RunRecord], parcellations: Sequence[Parcellation], folder: Path, steps: Steps
+) -> None:
+    """Say what was written, what was left out, and where to look."""
+    root = job.names.root
+    n_used = sum(record.used for record in records)
+    seconds = sum(step.usage.seconds for step in steps if step.usage)
+    lines = [f"Done in {duration(seconds)}. {n_used} runs were used, {len(records) - n_used} were left out."]
     if parcellations:
-        logger.info(
-            "Parcellations of %s parcels and their signals are in %s.",
-            _join([p.n_parcels for p in parcellations]),
-            job.names.root,
-        )
+        n_without = sum(record.used and record.reason is not None for record in records)
+        without = f" ({n_without} without)" if n_without else ""
+        lines.append(f"Parcels: {_join([each.n_parcels for each in parcellations])}, and signals of the runs{without}")
+        lines.append(f"Outputs: {root}")
     else:
-        logger.info("The reductions are in %s; run the group level next.", job.config.work_dir)
+        lines.append(f"The reductions are in {job.config.work_dir}; run the group level next.")
+    if any(record.reason for record in records):
+        lines.append(f"Reasons: {root / 'logs' / 'runs.tsv'}")
+    if job.config.analysis_level == "group":
+        lines += [f"Report:  {root / 'group.html'}", f"Methods: {root / 'logs' / 'CITATION.md'}"]
+    else:
+        lines.append(f"Reports: {root / 'sub-*.html'}")
+    lines.append(f"Log:     {folder / 'bids-parcellate.log'}")
+    logger.info("%s", "\n  ".join(lines))
 
 
 def _join(numbers: Sequence[int]) -> str:

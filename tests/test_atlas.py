@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_parcellate.atlas import COLUMNS, describe_parcels, paint, parcel_color, read_parcellation
+from bids_parcellate.atlas import COLUMNS, describe_parcels, paint, read_parcellation
 from bids_parcellate.errors import DataError, MissingInputError
 from bids_parcellate.files import write_atomically
 from bids_parcellate.grids import Grid
@@ -59,12 +59,6 @@ def test_names_sort_as_they_count():
     names = list(describe_parcels(labels, Grid(labels.shape, np.eye(4)))["name"])
     assert names == sorted(names)
     assert (names[0], names[-1]) == ("parcel0001", "parcel1200")
-
-
-def test_colours_of_neighbouring_numbers_differ():
-    colors = np.array([[int(parcel_color(n)[i : i + 2], 16) for i in (1, 3, 5)] for n in range(400)])
-    assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 60
-    assert len(np.unique(colors, axis=0)) == 400
 
 
 def test_reading_gives_what_was_written(tmp_path, mask, labels):

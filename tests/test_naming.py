@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,15 @@ def test_names_of_the_group():
     assert str(cohort.group_mask(".json")) == (
         "/out/tpl-MNIInfant/cohort-1/anat/tpl-MNIInfant_cohort-1_desc-group_mask.json"
     )
-    assert NAMES.uri(NAMES.atlas_description) == "bids::atlas-Study_description.json"
+    assert NAMES.uri(NAMES.atlas_description(50)) == "bids::atlas-Study_description.json"
+
+
+def test_the_atlas_can_be_named_after_its_number_of_parcels():
+    names = replace(NAMES, atlas="Study{}")
+    assert "_atlas-Study50_seg-hierarchicalkmeans_scale-50_" in names.parcellation(50, ".tsv").name
+    assert "_atlas-Study50_seg-hierarchicalkmeans_scale-50_" in names.signals(RUN, 50, "mean", ".tsv").name
+    assert names.atlas_description(50).name == "atlas-Study50_description.json"
+    assert "_atlas-Study_seg-hierarchicalkmeans_" in names.figures(".tsv").name
 
 
 def test_labels_from_text():

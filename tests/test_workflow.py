@@ -35,7 +35,9 @@ def digests(folder):
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".work" not in path.parts and path.suffix not in (".html", ".log", ".toml")
+        if path.is_file()
+        and not {".work", "provenance.json"} & {*path.parts}
+        and path.suffix not in (".html", ".log", ".toml")
     }
 
 
@@ -154,7 +156,9 @@ class TestSimulation:
 
     def test_a_damaged_reduction_is_made_anew(self, study, outputs, tmp_path):
         shutil.copytree(outputs, tmp_path, dirs_exist_ok=True)
-        victim = sorted(tmp_path.glob(".work/*/*.npz"))[1]
+        (record,) = outputs.glob("logs/*/provenance.json")
+        digest = json.loads(record.read_text())["Inputs"][1]["ReductionDigest"]
+        victim = tmp_path / ".work" / digest[:2] / f"{digest}.npz"
         content = victim.read_bytes()
         victim.write_bytes(content[: len(content) // 2])
         assert run_job(study[0], tmp_path) == 0

@@ -9,6 +9,7 @@ from bids_parcellate.dataset.records import PROCESSING_ENTITIES, RejectedRun, Ru
 from bids_parcellate.dataset.sidecars import Sidecars, repetition_time
 from bids_parcellate.errors import DataError, MissingInputError, ParcellateError
 from bids_parcellate.images import Grid, read_info, require_content
+from bids_parcellate.naming import bids_name
 
 # Entities of an image that its companions do not share.
 _NOT_OF_MASK = ("desc", "echo")
@@ -66,6 +67,7 @@ class Examiner:
             return RejectedRun(image.path, image.entities, image.dataset, error.message, error.hint)
 
     def _assemble(self, image: BIDSFile) -> Run:
+        _check_labels(image)
         info = read_info(image.path)
         if info.n_volumes < 2:
             raise DataError(f"{image.path} holds a single volume, no time series.", "Is it the right image?")
@@ -109,6 +111,14 @@ class Examiner:
             "table of confounds",
             "fMRIPrep writes it unless --level is minimal; or use --confounds none.",
         )
+
+
+def _check_labels(image: BIDSFile) -> None:
+    """Make sure that the names of outputs can be made of the image's entities."""
+    try:
+        bids_name(image.entities, "bold", "")
+    except ValueError as error:
+        raise DataError(f"the name of {str(image.path)!r}: {error}.", "Rename all files of the run.") from error
 
 
 def _by_identity(files: Iterable[BIDSFile], without: Iterable[str]) -> Companions:

@@ -77,7 +77,7 @@ def read_filters(path: Path) -> tuple[dict[str, Query], tuple[str, ...]]:
         raise MissingInputError(
             f"The filter file {path} cannot be read: {error.strerror}.", "Check its path."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"The filter file {path} is no valid JSON: {error}.", "Correct it.") from error
     try:
         return parse_filters(content)

@@ -49,11 +49,20 @@ def candidate_files(root: Path, participants: Sequence[str] = ()) -> Iterator[os
             continue
         for folder in _folders(subject, _SESSION_OR_FUNC):
             for func in [folder] if folder.name == "func" else _folders(folder, _FUNC):
-                yield from (entry for entry in list_folder(func) if _FILE.fullmatch(entry.name) and not entry.is_dir())
+                yield from (
+                    entry for entry in list_folder(func) if _FILE.fullmatch(entry.name) and not _is_folder(entry)
+                )
 
 
 def _folders(parent: os.PathLike[str], name: re.Pattern[str]) -> list[os.DirEntry[str]]:
-    return [entry for entry in list_folder(parent) if name.fullmatch(entry.name) and entry.is_dir()]
+    return [entry for entry in list_folder(parent) if name.fullmatch(entry.name) and _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which leads nowhere
+        return False
 
 
 def list_folder(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:

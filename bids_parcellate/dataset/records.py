@@ -43,12 +43,13 @@ class Dataset:
     @property
     def pipeline(self) -> str | None:
         """Name of the pipeline that made the dataset."""
-        return self.generated_by[0]["Name"] if self.generated_by else None
+        return str(self.generated_by[0]["Name"]) if self.generated_by else None
 
     @property
     def pipeline_version(self) -> str | None:
         """Version of the pipeline that made the dataset."""
-        return self.generated_by[0].get("Version") if self.generated_by else None
+        version = self.generated_by[0].get("Version") if self.generated_by else None
+        return None if version is None else str(version)
 
     def uri(self, path: Path) -> str:
         """Point to a file of the dataset from another dataset.

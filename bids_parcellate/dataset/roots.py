@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from bids_parcellate.dataset.records import Dataset
 from bids_parcellate.errors import DatasetError, ParcellateError, UsageError
 from bids_parcellate.images import require_content
+from bids_parcellate.metadata import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +68,14 @@ def find_datasets(bids_dir: Path, derivatives: Sequence[str] = (), *, lenient: b
 
 
 def _existing_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        kind = "is not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {kind}.", "Give the folder of a BIDS dataset.")
-    return folder.resolve()
+    hint = "Give the folder of a BIDS dataset."
+    try:
+        if not folder.is_dir():
+            kind = "is not a folder" if folder.exists() else "does not exist"
+            raise DatasetError(f"{folder} {kind}.", hint)
+        return folder.resolve()
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be read: {error.strerror}.", hint) from error
 
 
 def _datasets_at(root: Path, *, lenient: bool) -> list[Path]:
@@ -128,12 +135,12 @@ def _no_dataset(root: Path, *, described: bool, has_participants: bool) -> Datas
 def _read_description(root: Path, *, lenient: bool) -> dict[str, Any] | None:
     """Read a dataset's description: None where there is none, empty where it is broken and that is accepted."""
     path = root / DESCRIPTION
-    if not path.exists() and not path.is_symlink():
-        return None
     try:
+        if not path.exists() and not path.is_symlink():
+            return None
         require_content(path)
         content = json.loads(path.read_bytes())
-    except (ParcellateError, OSError, ValueError) as error:  # json raises ValueError for bad JSON and bad encoding
+    except (ParcellateError, OSError, ValueError, RecursionError) as error:  # ValueError: bad JSON, bad encoding
         message = f"{path} cannot be read: {getattr(error, 'message', error)}"
         if not lenient:
             hint = getattr(error, "hint", "") or "Correct it, or do without it: --skip-bids-validation."
@@ -152,6 +159,16 @@ def _check_shape(content: object, path: Path) -> None:
         raise DatasetError(
             f"'GeneratedBy' in {path} must be a list of objects, each with a 'Name'.", "Correct the file."
         )
+    authors = content.get("Authors") or []
+    if not isinstance(authors, list) or not all(isinstance(author, str) for author in authors):
+        raise DatasetError(f"'Authors' in {path} must be a list of names.", "Correct the file.")
+    try:
+        for pipeline in filter(lambda pipeline: pipeline.get("Name"), pipelines):
+            Pipeline.model_validate(pipeline)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise DatasetError(f"{place!r} of a pipeline in {path}: {problem['msg']}.", "Correct the file.") from error
 
 
 def _split_name(text: str) -> tuple[str | None, Path]:

@@ -85,7 +85,7 @@ def select_runs(
 
     files = _ask(datasets, selection, filters)
     if not files["bold"]:
-        raise _nothing_found(datasets, filters)
+        raise _nothing_found(datasets, selection.bids_filter_file if "bold" in filters else None)
     descriptions = wanted_descriptions(needs_confounds=needs_confounds, needs_aroma_image=needs_aroma_image)
     images, rejected = choose_images(files["bold"], selection, filters.get("bold", {}), descriptions)
     images, duplicates = reject_duplicates(images)
@@ -155,10 +155,11 @@ def _ask(
     return {name: sorted(files, key=_place) for name, files in found.items()}
 
 
-def _nothing_found(datasets: Sequence[Dataset], filters: Mapping[str, Query]) -> NothingSelectedError:
+def _nothing_found(datasets: Sequence[Dataset], filter_file: Path | None) -> NothingSelectedError:
     where = listed(str(dataset.root) for dataset in datasets)
-    if "bold" in filters:
-        return NothingSelectedError(f"The filter file leaves no BOLD image in {where}.", "Loosen its query 'bold'.")
+    if filter_file is not None:
+        message = f"The filter file {filter_file} leaves no BOLD image in {where}."
+        return NothingSelectedError(message, "Loosen its query 'bold'.")
     if any(_surface_images(datasets)):
         return NothingSelectedError(
             f"There are BOLD images on surfaces only in {where}.",

@@ -6,7 +6,6 @@ BIDS 1.11.1, "The Inheritance Principle".
 """
 
 import json
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from bids_parcellate.errors import DataError
 from bids_parcellate.images import require_content
 from bids_parcellate.naming import ENTITY_ORDER
 
+_LONGEST = 1e6  # seconds between volumes; a whole number in JSON may be larger than any float
 _N_LISTINGS = 256  # folders whose sidecars are remembered; runs come sorted
 _RANKS = {key: rank for rank, key in enumerate(ENTITY_ORDER)}
 
@@ -126,7 +126,7 @@ def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path
 
 
 def _positive_seconds(value: object, path: Path) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _LONGEST:
         raise DataError(
             f"the RepetitionTime of {path} is {json.dumps(value)}, which is no positive number of seconds.",
             "Correct the sidecar.",
@@ -142,7 +142,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     require_content(path)
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}.", "Correct the sidecar.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold a JSON object, not {type(content).__name__}.", "Correct the sidecar.")

@@ -73,7 +73,9 @@ def digests(folder: Path, dataset: object) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(_without(path, str(dataset))).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".work" not in path.parts and path.suffix not in (".html", ".log", ".toml")
+        if path.is_file()
+        and not {".work", "provenance.json"} & {*path.parts}
+        and path.suffix not in (".html", ".log", ".toml")
     }
 
 
