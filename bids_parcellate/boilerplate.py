@@ -42,13 +42,25 @@ _CENSORING_REFERENCE = (
     "Power JD, Barnes KA, Snyder AZ, Schlaggar BL, Petersen SE (2012). Spurious but systematic correlations in "
     "functional connectivity MRI networks arise from subject motion. NeuroImage 59:2142-2154."
 )
+_QUALITY_REFERENCES = (
+    "Hubert L, Arabie P (1985). Comparing partitions. J Classif 2:193-218.",
+    "Zhi D, King M, Hernandez-Castillo CR, Diedrichsen J (2022). Evaluating brain parcellations using the "
+    "distance-controlled boundary coefficient. Hum Brain Mapp 43:3706-3720.",
+)
+_INDIVIDUAL_REFERENCE = (
+    "Wang D, Buckner RL, Fox MD, Holt DJ, Holmes AJ, Stoecklein S, Langs G, Pan R, Qian T, Li K, Baker JT, Stufflebeam "
+    "SM, Wang K, Wang X, Hong B, Liu H (2015). Parcellating cortical functional networks in individuals. Nat Neurosci "
+    "18:1853-1860."
+)
 _FILTER_REFERENCE = (
     "Lindquist MA, Geuter S, Wager TD, Caffo BS (2019). Modular preprocessing pipelines can reintroduce artifacts into "
     "fMRI data. Hum Brain Mapp 40:2358-2376."
 )
 
 
-def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]) -> str:
+def methods_text(
+    config: Config, strategy: ConfoundStrategy, runs: Sequence[Run], n_parcels: Sequence[int] | None = None
+) -> str:
     """Describe what a group job did.
 
     Parameters
@@ -59,6 +71,8 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
         The denoising.
     runs : sequence of Run
         The runs that were used; at least one.
+    n_parcels : sequence of int, optional
+        Numbers of parcels that were made, where one of several was chosen.
 
     Returns
     -------
@@ -73,7 +87,8 @@ def methods_text(config: Config, strategy: ConfoundStrategy, runs: Sequence[Run]
         f"Group parcellations were made with bids-parcellate {__version__} from {_count(len(runs), 'run')} of "
         f"{_count(n_participants, 'participant')}, preprocessed with {preprocessing}.",
         _denoising(config, strategy),
-        _parcellation(config),
+        _parcellation(config, n_parcels),
+        *filter(None, (_quality(config), _individual(config))),
         _signals(config),
         "## References",
         "\n".join(f"- {reference}" for reference in _references(config, strategy)),
@@ -104,11 +119,22 @@ def _denoising(config: Config, strategy: ConfoundStrategy) -> str:
         if denoising.smoothing_fwhm
         else ""
     )
-    return "; ".join(steps) + "." + smoothing
+    censoring = " (Power et al. 2012)" if "scrub" in strategy.strategy else ""
+    return "; ".join(steps) + censoring + "." + smoothing
 
 
-def _parcellation(config: Config) -> str:
-    parcellation = config.parcellation
+_MASKS = {
+    "group": "their own brain masks",
+    "epi": "masks computed from their mean images",
+    "background": "masks that leave out the background of their images",
+    "whole-brain-template": "the template's brain mask",
+    "gm-template": "the template's grey matter",
+    "wm-template": "the template's white matter",
+}
+
+
+def _parcellation(config: Config, n_parcels: Sequence[int] | None) -> str:
+    parcellation, masking = config.parcellation, config.masking
     scaling = (
         "voxels were scaled to unit variance, and each run was reduced to at most {} principal components, which kept "
         "their singular values; the runs' components were merged by a further singular value decomposition of the same "
@@ -117,10 +143,61 @@ def _parcellation(config: Config) -> str:
         else "each run was reduced to at most {} principal components of unit norm, which were merged by a further "
         "singular value decomposition of the same rank, without singular values, as in nilearn"
     ).format(parcellation.n_components)
-    scales = " and ".join(map(str, parcellation.n_parcels))
+    grid = f" Images were resampled to voxels of {masking.target_res:g} mm." if masking.target_res else ""
     return (
-        f"Voxels with signal in at least {config.masking.mask_threshold:.0%} of the runs were used. In these, "
-        f"{scaling}. The voxels' scores were divided into {scales} parcels by {_METHODS[parcellation.method]}."
+        f"Voxels with signal in at least {masking.mask_threshold:.0%} of the runs were used, inside of "
+        f"{_MASKS.get(masking.mask, 'a given mask')}.{grid} In these, {scaling}. {_clustering(config, n_parcels)}"
+    )
+
+
+def _clustering(config: Config, n_parcels: Sequence[int] | None) -> str:
+    parcellation = config.parcellation
+    made = _listed(n_parcels or parcellation.n_parcels)
+    constraints = [
+        "parcels were made contiguous" if parcellation.contiguous else "",
+        f"parcels have at least {parcellation.min_size} voxels" if parcellation.min_size > 1 else "",
+        "none crosses x = 0" if parcellation.split_hemispheres else "",
+        "voxels were weighted by a given image" if parcellation.weights else "",
+        "numbers and names were matched with those of an earlier parcellation" if parcellation.match_labels else "",
+    ]
+    text = f"The voxels' scores were divided into {made} parcels by {_METHODS[parcellation.method]}"
+    text += "".join(f"; {each}" for each in constraints if each) + "."
+    if not parcellation.choose_n_parcels:
+        return text
+    candidates = _listed(parcellation.n_parcels)
+    if n_parcels is None:
+        text = text.replace(f"into {made} parcels", "into parcels")
+    return f"{text} Their number was chosen of {candidates}, by how well parcels hold in participants held out."
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *head, last = map(str, numbers)
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def _quality(config: Config) -> str:
+    quality = config.quality
+    if quality.level == "none":
+        return ""
+    n_splits = {"standard": 1, "full": 5}[quality.level]
+    text = (
+        f"Parcels were compared with {quality.n_random} random contiguous parcellations of the same sizes, by "
+        "explained variance, homogeneity, and the correlation within, less that across parcels at the same distance "
+        f"(Zhi et al. 2022); fits to halves of the participants ({_count(n_splits, 'division')}) were compared by the "
+        "adjusted Rand index (Hubert and Arabie 1985)."
+    )
+    if quality.level == "full":
+        text += f" The stability of each voxel's parcel is its share of {quality.n_bootstrap} bootstrap fits."
+    return text
+
+
+def _individual(config: Config) -> str:
+    if not config.parcellation.individual:
+        return ""
+    return (
+        "Each participant has parcels of their own: from the group's, voxels at boundaries were moved one at a time to "
+        "the neighbouring parcel that they are most like in this participant, weighed against the group's parcel and "
+        "smoothness of the boundary (after Wang et al. 2015); parcels stay contiguous."
     )
 
 
@@ -147,6 +224,10 @@ def _signals(config: Config) -> str:
 
 def _references(config: Config, strategy: ConfoundStrategy) -> list[str]:
     references = list(_REFERENCES.get(config.parcellation.method, ()))
+    if config.parcellation.individual:
+        references.append(_INDIVIDUAL_REFERENCE)
+    if config.quality.level != "none":
+        references += _QUALITY_REFERENCES
     if "scrub" in strategy.strategy:
         references.append(_CENSORING_REFERENCE)
     if config.denoising.low_pass or config.denoising.high_pass:

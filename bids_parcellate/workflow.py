@@ -551,7 +551,8 @@ def _document(
     reports = Reports(job.names, job.config, job.strategy, job.grid, parcellations, reduced, records)
     reports.write_participants()
     if job.config.analysis_level == "group":
-        methods = methods_text(job.config, job.strategy, [each.run for each in reduced])
+        n_parcels = [parcellation.n_parcels for parcellation in parcellations]
+        methods = methods_text(job.config, job.strategy, [each.run for each in reduced], n_parcels)
         write_methods(job.names.root / "logs", methods)
         logger.info("Wrote %s.", reports.write_group(methods, command_line, job.selection.warnings))
 
