@@ -137,8 +137,8 @@ def _kind_of_header(start: bytes, path: Path) -> tuple[type[Nifti1Header], Liter
 
 
 def _info_from_header(header: Nifti1Header, path: Path) -> ImageInfo:
-    n_axes = int(header["dim"][0])
-    if not 0 <= n_axes < len(header["dim"]):
+    n_axes = max(int(header["dim"][0]), 0)
+    if n_axes >= len(header["dim"]):
         raise DataError(f"{path} states {n_axes} axes (dim); 3 or 4 are needed", _CORRECT)
     x, y, z, *more = _checked_shape(header["dim"][1 : 1 + n_axes].tolist(), path)
     slope, intercept = _scaling(header, path)

@@ -158,7 +158,7 @@ def _ask(
 def _nothing_found(datasets: Sequence[Dataset], filter_file: Path | None) -> NothingSelectedError:
     where = listed(str(dataset.root) for dataset in datasets)
     if filter_file is not None:
-        message = f"The filter file {filter_file} leaves no BOLD image in {where}."
+        message = f"The filter file leaves no BOLD image in {where}: {filter_file}."
         return NothingSelectedError(message, "Loosen its query 'bold'.")
     if any(_surface_images(datasets)):
         return NothingSelectedError(
