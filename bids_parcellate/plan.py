@@ -24,6 +24,9 @@ _PROCESS_MEGABYTES = 450
 # Components that the running merge holds, and rows that wait to be merged, for each component of the result.
 _MERGED_ROWS = 1.5 + 2
 
+# Rows that are stored beside a run's components: which voxels they are, their means and deviations.
+_ROWS_BESIDE = 7
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -93,7 +96,10 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     volumes = 8 * math.prod(grid.shape) * _FLOAT32 / _MEGABYTE
     worker = math.ceil(_PROCESS_MEGABYTES + n_worker_rows * row_megabytes + volumes)
     group = math.ceil(_PROCESS_MEGABYTES + _group_rows(sum(n_rows), n_components, config) * row_megabytes)
-    disk = math.ceil(sum(n_rows) * row_megabytes) + 1
+    n_stored = (
+        sum(n_rows) + _ROWS_BESIDE * len(runs) + min(n_components, sum(n_rows)) + len(config.parcellation.n_parcels)
+    )
+    disk = math.ceil(n_stored * row_megabytes) + 1
     available = config.execution.mem_mb or _memory_of_machine()
     elsewhere = config.execution.executor == "dask"
     least = group if elsewhere else max(worker, group)

@@ -419,7 +419,7 @@ class TestReport:
             for reports, imgs in ((True, IMAGES[0]), (True, None), (False, IMAGES[0]))
         ]
         pictures = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in pages]
-        assert [len(each) for each in pictures] == [1, 1, 1]
+        assert len(pictures[0]) == len(pictures[1]) > 0
         assert pictures[0] != pictures[1] == pictures[2]
 
 

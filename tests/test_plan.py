@@ -32,6 +32,6 @@ def test_too_little_memory_for_one_run_is_refused(predict):
 
 
 def test_disk_bounds_the_stored_reductions(predict, outputs):
-    stored = sum(path.stat().st_size for path in outputs.glob(".work/*/*.npz")) / 2**20
+    stored = sum(path.stat().st_size for path in (outputs / ".work").rglob("*.npz")) / 2**20
     # A run has at most as many components as volumes; confound regression takes some of these away.
     assert stored < predict().disk_megabytes < 2.5 * stored
