@@ -112,13 +112,13 @@ def appraise(
     pairs = sample_pairs(positions, axes, seed=seed)
     correlations = pair_correlations(features, pairs)
     boundaries = [boundary_coefficient(correlations, pairs, each).coefficient for each in candidates]
-    outlines = [silhouette(features, labels, adjacency)]
+    outline = silhouette(features, labels, adjacency)
     form, sizes = shapes(labels, positions, axes, adjacency), size_distribution(labels)
     rows = [
         _row(n_parcels, "explained_variance", [each.overall for each in variances]),
         _row(n_parcels, "homogeneity", [each.overall for each in alike]),
         _row(n_parcels, "boundary_coefficient", boundaries),
-        _row(n_parcels, "silhouette", [outlines[0].overall]),
+        _row(n_parcels, "silhouette", [outline.overall]),
         _row(n_parcels, "compactness", [float(np.nanmedian(form.compactness))]),
         _row(n_parcels, "smallest_parcel", [sizes.smallest]),
         _row(n_parcels, "largest_parcel_share", [sizes.largest_share]),
@@ -128,7 +128,7 @@ def appraise(
         {
             "explained_variance": variances[0].per_parcel,
             "homogeneity": alike[0].per_parcel,
-            "silhouette": outlines[0].per_parcel,
+            "silhouette": outline.per_parcel,
             "compactness": form.compactness,
         }
     )

@@ -179,12 +179,11 @@ def _quality(config: Config) -> str:
     quality = config.quality
     if quality.level == "none":
         return ""
-    n_splits = {"standard": 1, "full": 5}[quality.level]
     text = (
         f"Parcels were compared with {quality.n_random} random contiguous parcellations of the same sizes, by "
         "explained variance, homogeneity, and the correlation within, less that across parcels at the same distance "
-        f"(Zhi et al. 2022); fits to halves of the participants ({_count(n_splits, 'division')}) were compared by the "
-        "adjusted Rand index (Hubert and Arabie 1985)."
+        f"(Zhi et al. 2022); fits to halves of the participants ({_count(config.n_splits, 'division')}) were compared "
+        "by the adjusted Rand index (Hubert and Arabie 1985)."
     )
     if quality.level == "full":
         text += f" The stability of each voxel's parcel is its share of {quality.n_bootstrap} bootstrap fits."

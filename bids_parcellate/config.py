@@ -465,6 +465,13 @@ class Config(Section):
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
 
     @property
+    def n_splits(self) -> int:
+        """How often the participants are divided into halves, where there are several."""
+        wanted = {"none": 0, "standard": 1, "full": 5}[self.quality.level]
+        # The rule that chooses a number of parcels looks at the spread over divisions.
+        return max(wanted, 3) if self.parcellation.choose_n_parcels else wanted
+
+    @property
     def work_dir(self) -> Path:
         """Folder for intermediate results."""
         return self.execution.work_dir or self.output_dir / ".work"

@@ -22,7 +22,8 @@ from bids_parcellate.graph import voxel_adjacency
 from bids_parcellate.inputs import InputRun, collect_runs
 from bids_parcellate.masker import Masker, check_signals
 from bids_parcellate.masking import Mask
-from bids_parcellate.parcel_quality import count_pieces, explained_squares, shares
+from bids_parcellate.quality.shape import shapes
+from bids_parcellate.quality.variance import ExplainedVariance, explained_variance
 from bids_parcellate.reduction import MergedReduction
 from bids_parcellate.resources import working
 from bids_parcellate.run_signals import Preprocessing
@@ -144,10 +145,8 @@ class FittedParcels(ContainerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             sums = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads")(
                 explain(run, preprocessing) for run in inputs.runs
             )
-        explained, total = np.sum(sums, axis=0)
-        if per_component:
-            return shares(explained, total)
-        return float(shares(explained.sum(), total.sum()))
+        explained = sum(sums[1:], sums[0])
+        return np.nan_to_num(explained.per_parcel) if per_component else float(np.nan_to_num(explained.overall))
 
     def cut(self, n_parcels: int) -> Self:
         """Cut the tree of ward, complete or average into another number of parcels, without a new fit.
@@ -258,25 +257,23 @@ class FittedParcels(ContainerMixin, BaseEstimator):  # type: ignore[misc]  # skl
     @property
     def quality_(self) -> pd.DataFrame:
         """How good each parcel is, as far as the features that were clustered tell."""
-        mask, n_parcels = self.masker_.mask_, self.n_elements_
+        mask = self.masker_.mask_
+        positions, axes = np.argwhere(mask.data), mask.grid.affine[:3, :3]
+        form = shapes(self.labels_, positions, axes, voxel_adjacency(mask.data))
         return self.parcels_[["index", "name", "n_voxels"]].assign(
-            n_pieces=count_pieces(self.labels_, voxel_adjacency(mask.data), n_parcels),
-            explained_variance=shares(*self._explained_features()),
+            n_pieces=form.n_pieces, explained_variance=np.nan_to_num(self._explained_features().per_parcel)
         )
 
     @property
     def explained_variance_(self) -> float:
         """Share of the variance of the features that the parcels explain."""
-        return float(shares(*np.sum(self._explained_features(), axis=1)))
+        return float(np.nan_to_num(self._explained_features().overall))
 
-    def _explained_features(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return explained_squares(features(self._merged, self._mode), self.labels_, self.n_elements_)
+    def _explained_features(self) -> ExplainedVariance:
+        return explained_variance(features(self._merged, self._mode), [self.labels_])[0]
 
-    def _explain(
-        self, run: InputRun, preprocessing: Preprocessing
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        signals = preprocessing.voxel_signals(run, self.masker_.mask_)
-        return explained_squares(signals, self.labels_, self.n_elements_)
+    def _explain(self, run: InputRun, preprocessing: Preprocessing) -> ExplainedVariance:
+        return explained_variance(preprocessing.voxel_signals(run, self.masker_.mask_), [self.labels_])[0]
 
     def _extract(self, run: InputRun, mask: Mask, labels: Labels) -> npt.NDArray[np.float64]:
         """Extract the signals of the parcels from a run."""

@@ -23,9 +23,6 @@ from bids_parcellate.split_halves import SplitHalves, fit_halves, join_curves
 
 logger = logging.getLogger(__name__)
 
-# How many divisions into halves the choice of a number needs: its rule looks at their spread.
-_MIN_SPLITS_TO_CHOOSE = 3
-
 
 @dataclass(frozen=True)
 class GroupFit:
@@ -96,9 +93,7 @@ def _fit_halves(data: GroupData) -> SplitHalves | None:
             "The number of parcels cannot be chosen from a single run: nothing is left to test it on.",
             "State --n-parcels, or give more runs.",
         )
-    n_splits = {"none": 0, "standard": 1, "full": 5}[quality.level]
-    if data.config.parcellation.choose_n_parcels:
-        n_splits = max(n_splits, _MIN_SPLITS_TO_CHOOSE)
+    n_splits = data.config.n_splits
     if len(set(units)) < 2 or n_splits == 0:
         return None
     seed = data.config.execution.random_seed

@@ -65,6 +65,24 @@ def as_label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", text)
 
 
+def beside(image: Path, extension: str) -> Path:
+    """Name the file that belongs to an image.
+
+    Parameters
+    ----------
+    image : Path
+        A ``.nii`` or ``.nii.gz`` file.
+    extension : str
+        That of the other file, such as ``.tsv``.
+
+    Returns
+    -------
+    Path
+        In the same folder, with the same name but for the extension.
+    """
+    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + extension)
+
+
 # Labels of kinds of connectivity, as XCP-D spells them; others are labels themselves.
 _STATISTICS = {"pearson": "pearsoncorrelation", "partial": "partialcorrelation"}
 

@@ -14,6 +14,7 @@ from bids_parcellate.colors import parcel_color
 from bids_parcellate.images import resample
 from bids_parcellate.masking import Mask
 from bids_parcellate.matching import match_labels, nested_parents, renumber
+from bids_parcellate.naming import beside
 from bids_parcellate.quality.reference import NAME_RULE, atlas_agreement, name_parcels
 from bids_parcellate.references import ReferenceAtlas
 
@@ -85,8 +86,7 @@ def _add_parents(fine: Parcellation, coarse: Parcellation, mask: Mask) -> None:
 
 def _keep_names(parcellation: Parcellation, mask: Mask, image: Path) -> Parcellation:
     """Put parcels into the order of those of an earlier parcellation that they match, with their names and colours."""
-    stem = image.name.removesuffix(".gz").removesuffix(".nii")
-    earlier = read_parcellation(image, image.with_name(f"{stem}.tsv"))
+    earlier = read_parcellation(image, beside(image, ".tsv"))
     reference = mask.apply(resample(earlier.labels, earlier.grid, mask.grid, interpolation="nearest"))
     own = mask.apply(parcellation.labels) - 1
     match = match_labels(own, reference.astype(np.int32) - 1)

@@ -235,13 +235,10 @@ def reduce_run(task: RunTask) -> RunReduction:
         If the run cannot be used.
     """
     confounds = read_confounds(task)
-    operator = build_operator(task, confounds)
-    reduction = _preprocessing(task, _voxel_scaling(task.config)).reduce(
-        _input_run(task, confounds),
-        find_mask(task),
-        operator,
-        task.config.parcellation.n_components,
-        drop_constant=True,
+    run, preprocessing = _input_run(task, confounds), _preprocessing(task, _voxel_scaling(task.config))
+    operator = preprocessing.operator(run, MIN_DEGREES_OF_FREEDOM)
+    reduction = preprocessing.reduce(
+        run, find_mask(task), operator, task.config.parcellation.n_components, drop_constant=True
     )
     return replace(reduction, mean_fd=confounds.mean_framewise_displacement)
 

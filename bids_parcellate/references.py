@@ -1,6 +1,5 @@
 """Atlases that parcels are compared with, and may be named after."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 from bids_parcellate.errors import DataError
 from bids_parcellate.images import read_volume, resample
 from bids_parcellate.masking import Mask
-from bids_parcellate.naming import as_label
+from bids_parcellate.naming import as_label, beside
 from bids_parcellate.quality.reference import network_of
 from bids_parcellate.templates import find_template
 
@@ -49,7 +48,8 @@ def find_reference(atlas: str, space: str, cohort: str | None = None) -> Path:
     Parameters
     ----------
     atlas : str
-        A file, or an atlas of TemplateFlow as ``NAME`` or ``NAME:DESC``, such as ``Schaefer2018:400Parcels7Networks``.
+        The absolute path of a file, or an atlas of TemplateFlow as ``NAME`` or ``NAME:DESC``, such as
+        ``Schaefer2018:400Parcels7Networks``.
     space, cohort : str
         The template that the parcels are in, for the latter.
 
@@ -63,7 +63,7 @@ def find_reference(atlas: str, space: str, cohort: str | None = None) -> Path:
     MissingInputError
         If TemplateFlow's folder does not have it; the message says how to fetch it.
     """
-    if os.sep in atlas or atlas.endswith((".nii", ".nii.gz")):
+    if Path(atlas).is_absolute():
         return Path(atlas)
     name, _, desc = atlas.partition(":")
     number = int(cohort) if cohort else None
@@ -107,16 +107,16 @@ def read_reference(image: Path, mask: Mask) -> ReferenceAtlas:
 
 
 def _short_name(image: Path) -> str:
-    stem = image.name.removesuffix(".gz").removesuffix(".nii")
+    stem = beside(image, "").name
     entities = dict(part.partition("-")[::2] for part in stem.split("_") if "-" in part)
     return as_label("".join(filter(None, (entities.get("atlas"), entities.get("desc"))))) or as_label(stem)
 
 
 def _read_names(image: Path) -> dict[int, str]:
     """Read the names of an atlas's parcels by their numbers; none if there is no table."""
-    stem = image.name.removesuffix(".gz").removesuffix(".nii")
-    without_resolution = "_".join(part for part in stem.split("_") if not part.startswith("res-"))
-    for table in (image.with_name(f"{stem}.tsv"), image.with_name(f"{without_resolution}.tsv")):
+    own = beside(image, ".tsv")
+    without_resolution = "_".join(part for part in own.name.split("_") if not part.startswith("res-"))
+    for table in (own, own.with_name(without_resolution)):
         if not table.is_file():
             continue
         frame = pd.read_csv(table, sep="\t")

@@ -40,9 +40,6 @@ from bids_parcellate.report_sections import (
 )
 from bids_parcellate.viewer import ParcelActivity, viewer_data
 
-# The mean of so few volumes is good enough to draw, and read in no time.
-_BACKGROUND_VOLUMES = 10
-
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from bids_parcellate.errors import DataError, MissingInputError
 from bids_parcellate.images import read_volume
 from bids_parcellate.metadata import AtlasDescription, DatasetDescription, ImageSidecar, TableSidecar
+from bids_parcellate.naming import beside
 
 
 def find_problems(root: Path) -> list[str]:
@@ -165,15 +166,11 @@ def _check_dsegs(root: Path) -> Iterator[str]:
         yield from _check_dseg(image)
     for image in sorted(root.glob("sub-*/**/*_dseg.nii.gz")):
         yield from _check_dseg(image)
-        origin = _own_file(root, _value(_beside(image, ".json"), "Sources")[0])
-        own, group = _table(_beside(image, ".tsv")), _table(_beside(origin, ".tsv"))
+        origin = _own_file(root, _value(beside(image, ".json"), "Sources")[0])
+        own, group = _table(beside(image, ".tsv")), _table(beside(origin, ".tsv"))
         for column in ("index", "name", "color"):
             if list(own[column]) != list(group[column]):
                 yield f"{image}: {column} of its table is not that of the group's parcels"
-
-
-def _beside(image: Path, extension: str) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + extension)
 
 
 def _own_file(root: Path, uri: str) -> Path:
@@ -182,7 +179,7 @@ def _own_file(root: Path, uri: str) -> Path:
 
 def _check_dseg(image: Path) -> Iterator[str]:
     labels, _ = read_volume(image)
-    table = _table(_beside(image, ".tsv"))
+    table = _table(beside(image, ".tsv"))
     if not np.array_equal(np.unique(labels[labels > 0]), table["index"]):
         yield f"{image}: its labels are not those of its table"
     elif not np.array_equal(np.bincount(labels[labels > 0].astype(np.int64))[1:], table["n_voxels"]):
@@ -197,7 +194,7 @@ def _check_stability(root: Path) -> Iterator[str]:
     """Check that maps of stability are shares, in the voxels of their parcels."""
     for image in sorted(root.glob("tpl-*/**/*_desc-stability_probseg.nii.gz")):
         share, grid = read_volume(image)
-        labels, other = read_volume(_own_file(root, _value(_beside(image, ".json"), "Sources")[0]))
+        labels, other = read_volume(_own_file(root, _value(beside(image, ".json"), "Sources")[0]))
         if not grid.matches(other) or share[labels == 0].any() or not ((share >= 0) & (share <= 1)).all():
             yield f"{image}: its values are no shares in the voxels of the parcels"
 
@@ -222,7 +219,7 @@ def _check_matrix(sidecar: Path, root: Path) -> Iterator[str]:
 def _check_series(sidecar: Path, root: Path) -> Iterator[str]:
     series = _table(sidecar.with_suffix(".tsv"))
     atlas = _own_file(root, _value(sidecar, "Sources")[-1])
-    if list(series.columns) != list(_table(_beside(atlas, ".tsv"))["name"]):
+    if list(series.columns) != list(_table(beside(atlas, ".tsv"))["name"]):
         yield f"{sidecar}: its parcels are not those of the atlas, in their order"
     outliers = _table(_own_file(root, _value(sidecar, "CensoredVolumes")))
     if len(outliers) != _value(sidecar, "NumberOfVolumes") or len(series) != (outliers["censored"] == 0).sum():
