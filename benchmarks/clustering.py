@@ -14,9 +14,9 @@ from benchmarks.measure import alternate, step
 from benchmarks.phantom import Size, brain_mask, once
 from benchmarks.results import Comparison, Figure, Outcome
 from benchmarks.settings import Settings
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.simulation.brain import grow_parcels, make_brain
-from bids_parcellate.smoothing import smooth_volume
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain
+from bids_parcellate.numerics.smoothing import smooth_volume
 
 _N_FEATURES, _TINY_N_FEATURES = 200, 30
 _FWHM = 6.0  # of the noise, mm
@@ -142,7 +142,7 @@ def _load(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 def ours(folder: Path, method: str, n_clusters: str) -> Callable[[], Results]:
     """Cluster with our own estimators."""
-    from bids_parcellate.cluster import make_clusterer  # noqa: PLC0415 -- each process imports only what it measures
+    from bids_parcellate.numerics.cluster import make_clusterer  # noqa: PLC0415 -- each process imports only what it measures
 
     features, mask = _load(folder)
     estimator = make_clusterer(method, int(n_clusters), adjacency=voxel_adjacency(mask))

@@ -14,11 +14,11 @@ from benchmarks.measure import step
 from benchmarks.phantom import brain_mask
 from benchmarks.results import Figure, Outcome
 from benchmarks.settings import Settings
-from bids_parcellate.cluster import make_clusterer
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.reduction import Merger, Reduction
-from bids_parcellate.simulation.brain import grow_parcels, make_brain
-from bids_parcellate.simulation.run import N_NETWORKS, parcel_signals
+from bids_parcellate.numerics.cluster import make_clusterer
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.reduction import Merger, Reduction
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain
+from bids_parcellate.numerics.simulation.run import N_NETWORKS, parcel_signals
 
 _EXTRAPOLATED = 10_000  # runs
 _N_VOLUMES = 200

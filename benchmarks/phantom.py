@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.selecting import SPACE
-from bids_parcellate.simulation.brain import Brain, grow_parcels, make_brain, smooth_field, warp_parcels
-from bids_parcellate.simulation.confounds import Tissues, estimate_confounds
-from bids_parcellate.simulation.run import N_NETWORKS, parcel_signals, simulate_motion
+from bids_parcellate.numerics.simulation.brain import Brain, grow_parcels, make_brain, smooth_field, warp_parcels
+from bids_parcellate.numerics.simulation.confounds import Tissues, estimate_confounds
+from bids_parcellate.numerics.simulation.run import N_NETWORKS, parcel_signals, simulate_motion
 
 T_R = 2.0  # s
 

@@ -140,7 +140,7 @@ def _load_signals(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def clean(folder: Path) -> Callable[[], Results]:
     """Clean with our own function."""
-    from bids_parcellate.cleaning import clean as ours  # noqa: PLC0415 -- each process imports only what it measures
+    from bids_parcellate.numerics.cleaning import clean as ours  # noqa: PLC0415 -- each process imports only what it measures
 
     signals, options = _load_signals(folder)
     return lambda: {"cleaned": ours(signals, **options)}
@@ -161,7 +161,7 @@ def _load_run(folder: Path) -> nib.Nifti1Image:
 
 def smooth(folder: Path) -> Callable[[], Results]:
     """Smooth with our own function, volume by volume."""
-    from bids_parcellate.smoothing import smooth_volume  # noqa: PLC0415
+    from bids_parcellate.numerics.smoothing import smooth_volume  # noqa: PLC0415
 
     image = _load_run(folder)
     volumes, voxel_sizes = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0), image.header.get_zooms()[:3]

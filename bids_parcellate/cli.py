@@ -76,7 +76,7 @@ class _CheckOutputs(argparse.Action):
         DataError
             If something is wrong.
         """
-        from bids_parcellate.validation import find_problems  # noqa: PLC0415 - --help needs no scientific Python
+        from bids_parcellate.outputs.validation import find_problems  # noqa: PLC0415 - --help needs no scientific Python
 
         problems = find_problems(values)
         if problems:

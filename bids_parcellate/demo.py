@@ -22,12 +22,13 @@ from threadpoolctl import threadpool_limits
 from bids_parcellate.cli import Parser
 from bids_parcellate.cli import main as bids_parcellate
 from bids_parcellate.errors import OutputError, ParcellateError, UsageError
-from bids_parcellate.files import make_folder, write_atomically
-from bids_parcellate.images import read_volume
-from bids_parcellate.naming import OutputNames, bids_name
-from bids_parcellate.simulation.brain import Brain, Labels, grow_parcels, make_brain, warp_parcels
-from bids_parcellate.simulation.confounds import Tissues, estimate_confounds
-from bids_parcellate.simulation.run import (
+from bids_parcellate.io.files import make_folder, write_atomically
+from bids_parcellate.io.images import read_volume
+from bids_parcellate.io.naming import OutputNames, bids_name
+from bids_parcellate.io.writing import write_json, write_table
+from bids_parcellate.numerics.simulation.brain import Brain, Labels, grow_parcels, make_brain, warp_parcels
+from bids_parcellate.numerics.simulation.confounds import Tissues, estimate_confounds
+from bids_parcellate.numerics.simulation.run import (
     MIN_DURATION,
     MIN_VOLUMES,
     N_NETWORKS,
@@ -37,7 +38,6 @@ from bids_parcellate.simulation.run import (
     simulate_run,
 )
 from bids_parcellate.version import __version__
-from bids_parcellate.writing import write_json, write_table
 
 SPACE = "MNI152NLin2009cAsym"
 ATLAS = "Demo"

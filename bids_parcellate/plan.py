@@ -11,9 +11,9 @@ import numpy as np
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run, Selection
 from bids_parcellate.errors import ParcellateError, UsageError
-from bids_parcellate.executor import usable_cores
-from bids_parcellate.grids import Grid
-from bids_parcellate.images import read_volume
+from bids_parcellate.execution.executor import usable_cores
+from bids_parcellate.io.images import read_volume
+from bids_parcellate.numerics.grids import Grid
 
 _MEGABYTE = 2**20
 _FLOAT32 = 4

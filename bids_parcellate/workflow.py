@@ -13,14 +13,8 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_parcellate import dataset_files, derivatives
-from bids_parcellate.atlas import Parcellation, read_parcellation
-from bids_parcellate.boilerplate import methods_text
-from bids_parcellate.citation import write_methods
 from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
-from bids_parcellate.denoising import denoising_label, describe_denoising
-from bids_parcellate.derivatives import RunRecord
 from bids_parcellate.errors import (
     DataError,
     NothingSelectedError,
@@ -29,26 +23,32 @@ from bids_parcellate.errors import (
     UsageError,
     WriteError,
 )
-from bids_parcellate.executor import open_executor, usable_cores
-from bids_parcellate.files import make_folder, write_atomically
-from bids_parcellate.grids import Grid, grid_with_resolution
-from bids_parcellate.group_data import GroupData, Reduced, vanished
-from bids_parcellate.group_fit import GroupFit, fit_group
-from bids_parcellate.images import require_content
-from bids_parcellate.individuals import fit_individuals
-from bids_parcellate.ledger import Ledger
+from bids_parcellate.execution.executor import open_executor, usable_cores
+from bids_parcellate.execution.monitoring import Step, Steps
+from bids_parcellate.group.data import GroupData, Reduced, vanished
+from bids_parcellate.group.fit import GroupFit, fit_group
+from bids_parcellate.group.individuals import fit_individuals
+from bids_parcellate.io.files import make_folder, write_atomically
+from bids_parcellate.io.images import require_content
+from bids_parcellate.io.ledger import Ledger
+from bids_parcellate.io.masking import read_mask
+from bids_parcellate.io.naming import OutputNames
+from bids_parcellate.io.store import ReductionStore, digest_of
+from bids_parcellate.io.strategies import ConfoundStrategy, load_strategy
 from bids_parcellate.log import Progress, duration, log_file
-from bids_parcellate.masking import read_mask
-from bids_parcellate.monitoring import Step, Steps
-from bids_parcellate.naming import OutputNames
+from bids_parcellate.numerics.grids import Grid, grid_with_resolution
+from bids_parcellate.outputs import dataset_files, derivatives
+from bids_parcellate.outputs.boilerplate import methods_text
+from bids_parcellate.outputs.citation import write_methods
+from bids_parcellate.outputs.denoising import denoising_label, describe_denoising
+from bids_parcellate.outputs.derivatives import RunRecord
+from bids_parcellate.outputs.provenance import JobRecord
+from bids_parcellate.outputs.run_outputs import write_outliers, write_signals
+from bids_parcellate.outputs.tangents import write_tangents
+from bids_parcellate.parcels.atlas import Parcellation, read_parcellation
+from bids_parcellate.parcels.references import find_reference
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
-from bids_parcellate.provenance import JobRecord
-from bids_parcellate.references import find_reference
-from bids_parcellate.run_outputs import write_outliers, write_signals
-from bids_parcellate.store import ReductionStore, digest_of
-from bids_parcellate.strategies import ConfoundStrategy, load_strategy
-from bids_parcellate.tangents import write_tangents
+from bids_parcellate.runs.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
 from bids_parcellate.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -323,7 +323,7 @@ def _open_workers(job: Job) -> AbstractContextManager[Executor]:
     execution, needs = job.config.execution, job.needs
     if execution.executor == "local":
         return open_executor(needs.n_workers)
-    from bids_parcellate.dask_executor import connect, start_cluster  # noqa: PLC0415 - it need not be installed
+    from bids_parcellate.execution.dask_executor import connect, start_cluster  # noqa: PLC0415 - it need not be installed
 
     if execution.dask_address is not None:
         return connect(execution.dask_address)
@@ -546,7 +546,7 @@ def _document(
 ) -> None:
     """Write the reports and, for the group, the methods."""
     # Workers import this module; they need not load what draws pictures.
-    from bids_parcellate.documents import Reports  # noqa: PLC0415
+    from bids_parcellate.report.documents import Reports  # noqa: PLC0415
 
     reports = Reports(job.names, job.config, job.strategy, job.grid, parcellations, reduced, records)
     reports.write_participants()

@@ -3,12 +3,12 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_parcellate.atlas import COLUMNS, describe_parcels, paint, read_parcellation
 from bids_parcellate.errors import DataError, MissingInputError
-from bids_parcellate.files import write_atomically
-from bids_parcellate.grids import Grid
-from bids_parcellate.images import volume_to_bytes
-from bids_parcellate.masking import Mask
+from bids_parcellate.io.files import write_atomically
+from bids_parcellate.io.images import volume_to_bytes
+from bids_parcellate.io.masking import Mask
+from bids_parcellate.numerics.grids import Grid
+from bids_parcellate.parcels.atlas import COLUMNS, describe_parcels, paint, read_parcellation
 
 GRID = Grid((6, 5, 4), np.array([[-2.0, 0, 0, 5], [0, 0, 3, -4], [0, 2, 0, 1], [0, 0, 0, 1]]))
 

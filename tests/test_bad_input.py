@@ -12,7 +12,7 @@ import pytest
 
 from bids_parcellate.cli import main
 from bids_parcellate.demo import write_dataset
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
-from bids_parcellate.cleaning import (
+from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.numerics.cleaning import (
     apply_operator,
     baseline,
     baseline_weights,
@@ -22,7 +23,6 @@ from bids_parcellate.cleaning import (
     standardize,
     temporal_operator,
 )
-from bids_parcellate.errors import DataError, UsageError
 
 T_R = 2.0
 N_VOLUMES = 150

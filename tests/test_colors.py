@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_parcellate.colors import freesurfer_table, fsleyes_table, parcel_color
+from bids_parcellate.parcels.colors import freesurfer_table, fsleyes_table, parcel_color
 
 # Machado, Oliveira, Fernandes (2009): how those without one kind of cone see linear RGB.
 EYES = {

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_parcellate import cluster
 from bids_parcellate.config import METHODS, Config, build_config, read_toml
 from bids_parcellate.errors import MissingInputError, UsageError
+from bids_parcellate.numerics import cluster
 
 REQUIRED = {"bids_dir": "/in", "output_dir": "/out", "analysis_level": "group"}
 

@@ -20,10 +20,10 @@ from nilearn.interfaces.fmriprep import load_confounds as nilearn_load_confounds
 from nilearn.interfaces.fmriprep import load_confounds_strategy as nilearn_load_confounds_strategy
 
 from bids_parcellate import config
-from bids_parcellate.confounds import OUTLIER_REASONS, Confounds, load_confounds, short_segments
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.strategies import PRESETS, ConfoundStrategy, load_strategy
-from bids_parcellate.tables import read_table
+from bids_parcellate.io.confounds import OUTLIER_REASONS, Confounds, load_confounds, short_segments
+from bids_parcellate.io.strategies import PRESETS, ConfoundStrategy, load_strategy
+from bids_parcellate.io.tables import read_table
 
 REAL_TABLES = {
     "v1.4-no-json": "nilearn-test/no_nonsteady_desc-confounds_regressors.tsv",

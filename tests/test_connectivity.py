@@ -11,8 +11,9 @@ from nilearn.connectome import ConnectivityMeasure
 from scipy import linalg
 from sklearn import covariance as sk
 
-from bids_parcellate.cleaning import standardize
-from bids_parcellate.connectivity import (
+from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.numerics.cleaning import standardize
+from bids_parcellate.numerics.connectivity import (
     correlation,
     geometric_mean,
     ledoit_wolf,
@@ -21,7 +22,6 @@ from bids_parcellate.connectivity import (
     precision,
     tangent,
 )
-from bids_parcellate.errors import DataError, UsageError
 
 SHAPES = [(60, 8), (25, 40), (200, 20)]  # fewer volumes than parcels too
 

@@ -8,7 +8,7 @@ import pytest
 from nilearn.connectome import ConnectivityMeasure
 
 from bids_parcellate.cli import main
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 KINDS = ("pearson", "partial", "covariance", "precision", "tangent")
 NILEARN = {

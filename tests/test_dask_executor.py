@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_parcellate import dask_executor
 from bids_parcellate.cli import main
 from bids_parcellate.errors import InputOutputError, UsageError
-from bids_parcellate.executor import run_tasks
+from bids_parcellate.execution import dask_executor
+from bids_parcellate.execution.executor import run_tasks
 from tests.outputs import digests
 
 REPOSITORY = Path(__file__).parents[1]

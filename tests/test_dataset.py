@@ -32,7 +32,7 @@ from bids_parcellate.errors import (
     OutputError,
     UsageError,
 )
-from bids_parcellate.naming import bids_name
+from bids_parcellate.io.naming import bids_name
 from tests import trees
 from tests.trees import FMRIPREP_VERSIONS, MNI
 

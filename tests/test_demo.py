@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from bids_parcellate import demo
 from bids_parcellate.errors import UsageError
-from bids_parcellate.simulation.brain import grow_parcels, make_brain
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain
 
 SMALL = {"n_subjects": 2, "n_volumes": 80, "voxel_size": 8.0, "n_parcels": 20}
 N_NON_STEADY_STATE = 2

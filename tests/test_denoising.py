@@ -3,9 +3,9 @@
 import pytest
 
 from bids_parcellate.config import DenoisingConfig
-from bids_parcellate.denoising import denoising_label, describe_denoising
-from bids_parcellate.naming import bids_name
-from bids_parcellate.strategies import load_strategy
+from bids_parcellate.io.naming import bids_name
+from bids_parcellate.io.strategies import load_strategy
+from bids_parcellate.outputs.denoising import denoising_label, describe_denoising
 
 
 def label(**options):

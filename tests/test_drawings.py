@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 
-from bids_parcellate.atlas import Parcellation, describe_parcels
-from bids_parcellate.charts import Axis, Curve, Strip, draw_curve, draw_strips, draw_trace
-from bids_parcellate.drawings import draw_carpet, draw_coverage, draw_matrix, draw_slices
-from bids_parcellate.grids import Grid
-from bids_parcellate.pixels import color_correlations, color_shares, data_uri, shrink, to_png
-from bids_parcellate.slices import cut_parcels
+from bids_parcellate.numerics.grids import Grid
+from bids_parcellate.parcels.atlas import Parcellation, describe_parcels
+from bids_parcellate.report.charts import Axis, Curve, Strip, draw_curve, draw_strips, draw_trace
+from bids_parcellate.report.drawings import draw_carpet, draw_coverage, draw_matrix, draw_slices
+from bids_parcellate.report.pixels import color_correlations, color_shares, data_uri, shrink, to_png
+from bids_parcellate.report.slices import cut_parcels
 
 
 class Drawn(HTMLParser):

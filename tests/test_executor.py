@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from bids_parcellate.errors import InputOutputError
-from bids_parcellate.executor import open_executor, run_tasks, usable_cores
+from bids_parcellate.execution.executor import open_executor, run_tasks, usable_cores
 
 
 def square(number):

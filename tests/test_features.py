@@ -8,8 +8,8 @@ from nilearn.maskers import NiftiMasker
 from scipy.spatial.distance import pdist
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.features import WEIGHTING, coverage_correction, features
-from bids_parcellate.reduction import MergedReduction, Merger, reduce_signals
+from bids_parcellate.numerics.features import WEIGHTING, coverage_correction, features
+from bids_parcellate.numerics.reduction import MergedReduction, Merger, reduce_signals
 
 
 def draw_runs(lengths, n_voxels, seed=0):

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from bids_parcellate.atlas import Parcellation, describe_parcels
 from bids_parcellate.errors import UsageError
-from bids_parcellate.figures import draw_parcellation
-from bids_parcellate.grids import Grid
+from bids_parcellate.numerics.grids import Grid
+from bids_parcellate.parcels.atlas import Parcellation, describe_parcels
+from bids_parcellate.report.figures import draw_parcellation
 
 SHAPE = (9, 11, 13)
 AFFINE = np.array([[2.0, 0, 0, -8], [0, 3.0, 0, -15], [0, 0, 1.5, -9], [0, 0, 0, 1]])
@@ -197,6 +197,6 @@ def test_a_title_is_taken_as_it_is():
 
 
 def test_drawing_needs_no_pyplot():
-    code = "import sys, bids_parcellate.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, bids_parcellate.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert isinstance(draw_parcellation(parcellation_of(octants())), Figure)

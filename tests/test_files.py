@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from bids_parcellate.errors import OutputError, WriteError
-from bids_parcellate.files import make_folder, write_atomically
+from bids_parcellate.io.files import make_folder, write_atomically
 
 
 def test_content_and_folders_are_made(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage, sparse
 from sklearn.feature_extraction.image import grid_to_graph
 
-from bids_parcellate.graph import (
+from bids_parcellate.numerics.graph import (
     connected_pieces,
     edges,
     from_edges,

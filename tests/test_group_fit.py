@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.cli import main
 from bids_parcellate.demo import write_dataset
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 
 @pytest.fixture(scope="module")

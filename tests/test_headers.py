@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bids_parcellate.errors import DataError
-from bids_parcellate.images import read_info
+from bids_parcellate.io.images import read_info
 
 AFFINE = np.diag([-2.0, 2.5, 3.0, 1.0])
 

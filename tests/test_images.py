@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_parcellate import images
 from bids_parcellate.errors import DataError, InputOutputError, MissingInputError, UsageError
-from bids_parcellate.images import Grid, iter_volumes, read_info, read_volume, require_content, volume_to_bytes
+from bids_parcellate.io import images
+from bids_parcellate.io.images import Grid, iter_volumes, read_info, read_volume, require_content, volume_to_bytes
 
 AFFINE = np.array([[-2.0, 0.1, 0, 90], [0.1, 2.5, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
 RNG = np.random.default_rng(0)
@@ -399,7 +399,7 @@ def test_works_without_isal(run):
     """The package can be imported, and reads gzip, where isal is not installed."""
     code = (
         "import sys; sys.modules['isal'] = None\n"
-        "from bids_parcellate.images import iter_volumes, _GzipFile\n"
+        "from bids_parcellate.io.images import iter_volumes, _GzipFile\n"
         f"print(_GzipFile.__module__, sum(1 for _ in iter_volumes({str(run)!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

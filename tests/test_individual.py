@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.graph import edges, scattered_labels, voxel_adjacency
-from bids_parcellate.individual import individual_parcels
-from bids_parcellate.quality.agreement import agreement, within_and_between
-from bids_parcellate.simulation.brain import grow_parcels, make_brain, smooth_field, warp_parcels
+from bids_parcellate.numerics.graph import edges, scattered_labels, voxel_adjacency
+from bids_parcellate.numerics.individual import individual_parcels
+from bids_parcellate.numerics.quality.agreement import agreement, within_and_between
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain, smooth_field, warp_parcels
 
 
 def record(mask, truth, rng, *, noise=2.0, n_volumes=80):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.errors import DataError, MissingInputError, ParcellateError, UsageError
-from bids_parcellate.inputs import InputTypeError, collect_runs
+from bids_parcellate.runs.inputs import InputTypeError, collect_runs
 
 AFFINE = np.diag([3.0, 3, 3, 1])
 RNG = np.random.default_rng(0)

@@ -11,14 +11,14 @@ from nilearn import masking as nilearn_masking
 from scipy import ndimage
 
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.mask_strategies import (
+from bids_parcellate.io.masking import mean_volume
+from bids_parcellate.numerics.mask_strategies import (
     compute_background_mask,
     compute_epi_mask,
     compute_mask,
     compute_template_mask,
     label_pieces,
 )
-from bids_parcellate.masking import mean_volume
 
 RNG = np.random.default_rng(0)
 

@@ -19,9 +19,9 @@ from nilearn.maskers import MultiNiftiMasker, NiftiMasker
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from bids_parcellate.adoption import adopt_parameters, is_masker
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.masker import Masker, check_signals
+from bids_parcellate.estimator.adoption import adopt_parameters, is_masker
+from bids_parcellate.estimator.masker import Masker, check_signals
 from tests.simulated import AFFINE, simulate
 
 SIMULATION = simulate(3)

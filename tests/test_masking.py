@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nilearn.masking import intersect_masks
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.images import Grid, grid_with_resolution, iter_volumes, resample, volume_to_bytes
-from bids_parcellate.masking import (
+from bids_parcellate.io.images import Grid, grid_with_resolution, iter_volumes, resample, volume_to_bytes
+from bids_parcellate.io.masking import (
     Mask,
     compute_epi_mask,
     compute_mask,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.matching import match_labels, nested_parents, renumber, spatial_order
+from bids_parcellate.numerics.matching import match_labels, nested_parents, renumber, spatial_order
 
 voxels = st.integers(1, 40)
 

@@ -6,7 +6,7 @@ from bidsschematools.schema import load_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_parcellate.naming import ENTITY_ORDER, OutputNames, as_label, bids_name
+from bids_parcellate.io.naming import ENTITY_ORDER, OutputNames, as_label, bids_name
 
 RUN = {"sub": "01", "ses": "a", "task": "rest", "run": "1", "space": "MNI", "res": "2", "desc": "preproc"}
 NAMES = OutputNames(Path("/out"), "MNI", "Study", "hierarchical_kmeans", "simple", res="2")

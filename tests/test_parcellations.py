@@ -27,10 +27,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bids_parcellate import Parcellations
 from bids_parcellate.cli import main
-from bids_parcellate.cluster import SPATIAL_METHODS
 from bids_parcellate.config import Config
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.images import read_info
+from bids_parcellate.io.images import read_info
+from bids_parcellate.numerics.cluster import SPATIAL_METHODS
 from tests.simulated import AFFINE, simulate
 
 METHODS = Parcellations.VALID_METHODS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_parcellate.portrait import CARPET_LIMIT, N_ROWS, sketch
+from bids_parcellate.numerics.portrait import CARPET_LIMIT, N_ROWS, sketch
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bids_parcellate.citation import Reference, bibtex, methods_html, methods_latex
 from bids_parcellate.cli import main
 from bids_parcellate.config import build_config
-from bids_parcellate.software import find_container, image_version
+from bids_parcellate.outputs.citation import Reference, bibtex, methods_html, methods_latex
+from bids_parcellate.outputs.software import find_container, image_version
 from tests.outputs import digests
 
 

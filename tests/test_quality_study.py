@@ -9,7 +9,7 @@ from benchmarks.quality.__main__ import BEGIN, END, insert, run_study
 from benchmarks.quality.candidates import CANDIDATES
 from benchmarks.quality.evaluation import PEERS, evaluate, explained_variance
 from benchmarks.quality.experiments import SCENARIOS, Experiment, Run, one_participant, simulate, two_participants
-from bids_parcellate.cleaning import standardize
+from bids_parcellate.numerics.cleaning import standardize
 
 TINY = replace(SCENARIOS[1], snr=1.0, lengths=(40,) * 4, n_parcels=8, voxel_size=10.0)
 

@@ -7,9 +7,9 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from bids_parcellate import derivatives
-from bids_parcellate.derivatives import RunRecord, write_records
-from bids_parcellate.naming import OutputNames
+from bids_parcellate.io.naming import OutputNames
+from bids_parcellate.outputs import derivatives
+from bids_parcellate.outputs.derivatives import RunRecord, write_records
 
 
 @pytest.fixture

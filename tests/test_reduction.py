@@ -6,10 +6,10 @@ import pytest
 from nilearn.decomposition._multi_pca import _MultiPCA
 from nilearn.maskers import NiftiMasker
 
-from bids_parcellate.cleaning import apply_operator, temporal_operator
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.features import features
-from bids_parcellate.reduction import (
+from bids_parcellate.numerics.cleaning import apply_operator, temporal_operator
+from bids_parcellate.numerics.features import features
+from bids_parcellate.numerics.reduction import (
     MergedReduction,
     Merger,
     Reduction,

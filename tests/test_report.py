@@ -17,14 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_parcellate.atlas import Parcellation, describe_parcels, parcel_color
 from bids_parcellate.config import build_config
-from bids_parcellate.derivatives import RunRecord
-from bids_parcellate.grids import Grid
-from bids_parcellate.naming import OutputNames
-from bids_parcellate.pages import render_report
-from bids_parcellate.readings import Coverage
-from bids_parcellate.report import (
+from bids_parcellate.io.naming import OutputNames
+from bids_parcellate.numerics.grids import Grid
+from bids_parcellate.outputs.derivatives import RunRecord
+from bids_parcellate.parcels.atlas import Parcellation, describe_parcels, parcel_color
+from bids_parcellate.report.group_page import (
     GroupResult,
     HTMLReport,
     group_content,
@@ -32,6 +30,8 @@ from bids_parcellate.report import (
     render_parcellation_report,
     write_group_report,
 )
+from bids_parcellate.report.pages import render_report
+from bids_parcellate.report.readings import Coverage
 
 NASTY = "<script>alert('\"&amp;')</script>"
 METHODS = """\
@@ -379,7 +379,7 @@ class TestHTMLReport:
 
 
 def test_reports_need_no_plotting_library():
-    code = "import sys, bids_parcellate.report, bids_parcellate.run_pages; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys; from bids_parcellate.report import group_page, run_pages; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_parcellate.cli import main
-from bids_parcellate.ledger import Ledger
+from bids_parcellate.io.ledger import Ledger
 from tests.outputs import digests
 
 

@@ -11,12 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_parcellate.atlas import read_parcellation
 from bids_parcellate.config import build_config
-from bids_parcellate.derivatives import RunRecord
 from bids_parcellate.errors import DataError
-from bids_parcellate.readings import read_activity, read_coverage, read_figures, read_motion, read_records, read_series
-from bids_parcellate.run_pages import PageSettings, write_participant_report
+from bids_parcellate.outputs.derivatives import RunRecord
+from bids_parcellate.parcels.atlas import read_parcellation
+from bids_parcellate.report.readings import (
+    read_activity,
+    read_coverage,
+    read_figures,
+    read_motion,
+    read_records,
+    read_series,
+)
+from bids_parcellate.report.run_pages import PageSettings, write_participant_report
 from bids_parcellate.workflow import prepare
 from tests.reporting import material_of
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from bids_parcellate.cleaning import apply_operator, baseline_weights, clean_to_scores, temporal_operator
 from bids_parcellate.errors import UsageError
-from bids_parcellate.reduction import reduce_signals
-from bids_parcellate.run_reduction import RunReduction, Units
-from bids_parcellate.signals import parcel_means
+from bids_parcellate.numerics.cleaning import apply_operator, baseline_weights, clean_to_scores, temporal_operator
+from bids_parcellate.numerics.reduction import reduce_signals
+from bids_parcellate.numerics.run_reduction import RunReduction, Units
+from bids_parcellate.numerics.signals import parcel_means
 
 N_VOLUMES, N_VOXELS = 60, 500
 

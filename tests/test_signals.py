@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.reduction import reduce_signals
-from bids_parcellate.signals import (
+from bids_parcellate.numerics.reduction import reduce_signals
+from bids_parcellate.numerics.signals import (
     coverage,
     parcel_eigenvariates,
     parcel_means,

@@ -10,7 +10,7 @@ from nilearn.image import smooth_img
 from scipy.ndimage import gaussian_filter1d
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.smoothing import FWHM_PER_SIGMA, Smoother, gaussian_kernel, smooth_volume
+from bids_parcellate.numerics.smoothing import FWHM_PER_SIGMA, Smoother, gaussian_kernel, smooth_volume
 
 SHAPES = st.tuples(*3 * [st.integers(1, 9)])
 

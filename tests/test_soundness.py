@@ -11,14 +11,14 @@ from scipy import linalg
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate import Parcellations
-from bids_parcellate.cleaning import clean, degrees_of_freedom, temporal_operator
-from bids_parcellate.cluster import METHODS, SPATIAL_METHODS, parcellate
-from bids_parcellate.connectivity import ledoit_wolf, pearson, precision, tangent
 from bids_parcellate.errors import ParcellateError
-from bids_parcellate.graph import connected_pieces, scattered_labels, voxel_adjacency
-from bids_parcellate.reduction import Merger, reduce_signals
-from bids_parcellate.signals import parcel_eigenvariates, parcel_means, parcel_medians
-from bids_parcellate.smoothing import smooth_volume
+from bids_parcellate.numerics.cleaning import clean, degrees_of_freedom, temporal_operator
+from bids_parcellate.numerics.cluster import METHODS, SPATIAL_METHODS, parcellate
+from bids_parcellate.numerics.connectivity import ledoit_wolf, pearson, precision, tangent
+from bids_parcellate.numerics.graph import connected_pieces, scattered_labels, voxel_adjacency
+from bids_parcellate.numerics.reduction import Merger, reduce_signals
+from bids_parcellate.numerics.signals import parcel_eigenvariates, parcel_means, parcel_medians
+from bids_parcellate.numerics.smoothing import smooth_volume
 from tests.simulated import AFFINE, simulate
 
 seeds = given(st.integers(0, 2**32 - 1))

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_parcellate.reduction import reduce_signals
-from bids_parcellate.run_reduction import RunReduction, Units
-from bids_parcellate.store import ReductionStore
+from bids_parcellate.io.store import ReductionStore
+from bids_parcellate.numerics.reduction import reduce_signals
+from bids_parcellate.numerics.run_reduction import RunReduction, Units
 
 DIGEST = "ab" * 32
 

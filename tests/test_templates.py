@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.images import Grid, grid_with_resolution, read_info, read_volume
-from bids_parcellate.templates import find_template, template_mask, templateflow_home
+from bids_parcellate.io.images import Grid, grid_with_resolution, read_info, read_volume
+from bids_parcellate.io.templates import find_template, template_mask, templateflow_home
 
 MNI = "MNI152NLin2009cAsym"
 
@@ -134,7 +134,7 @@ class TestFindTemplate:
     def test_templateflow_itself_is_not_imported(self, home):
         code = f"""
 import sys
-from bids_parcellate.templates import find_template
+from bids_parcellate.io.templates import find_template
 find_template({MNI!r}, suffix="mask", desc="brain")
 print("templateflow" in sys.modules)
 """

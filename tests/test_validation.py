@@ -14,7 +14,7 @@ import pytest
 
 from bids_parcellate.cli import main
 from bids_parcellate.errors import MissingInputError
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 SCHEMA = Path(bidsschematools.__file__).parent / "data" / "schema.json"
 

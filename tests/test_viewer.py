@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_parcellate.atlas import Parcellation, describe_parcels
-from bids_parcellate.grids import Grid
-from bids_parcellate.viewer import NIIVUE_SHA256, NIIVUE_VERSION, ParcelActivity, niivue_gzip, viewer_data
+from bids_parcellate.numerics.grids import Grid
+from bids_parcellate.parcels.atlas import Parcellation, describe_parcels
+from bids_parcellate.report.viewer import NIIVUE_SHA256, NIIVUE_VERSION, ParcelActivity, niivue_gzip, viewer_data
 
 SHAPE = (20, 24, 18)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3, -20], [0, 0, 0, 1]])

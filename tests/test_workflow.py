@@ -20,7 +20,7 @@ from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.cli import main
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 SCHEMA = Path(bidsschematools.__file__).parent / "data" / "schema.json"

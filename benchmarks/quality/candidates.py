@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.quality.experiments import Half
-from bids_parcellate.cleaning import standardize
-from bids_parcellate.features import WEIGHTING, features
-from bids_parcellate.reduction import MergedReduction, Merger, Reduction, Weighting, reduce_signals
+from bids_parcellate.numerics.cleaning import standardize
+from bids_parcellate.numerics.features import WEIGHTING, features
+from bids_parcellate.numerics.reduction import MergedReduction, Merger, Reduction, Weighting, reduce_signals
 
 Features = NDArray[np.float32]
 Double = NDArray[np.float64]

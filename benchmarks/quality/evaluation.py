@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.quality.candidates import CANDIDATES
 from benchmarks.quality.experiments import Experiment, Half
-from bids_parcellate.cleaning import standardize
-from bids_parcellate.cluster import METHODS, Method, parcellate
-from bids_parcellate.graph import voxel_adjacency
+from bids_parcellate.numerics.cleaning import standardize
+from bids_parcellate.numerics.cluster import METHODS, Method, parcellate
+from bids_parcellate.numerics.graph import voxel_adjacency
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bids_parcellate.cleaning import apply_operator, temporal_operator
-from bids_parcellate.masking import drop_small_pieces
-from bids_parcellate.simulation.brain import Brain, grow_parcels, make_brain, smooth_field, warp_parcels
-from bids_parcellate.simulation.run import N_NETWORKS, parcel_signals, simulate_run
-from bids_parcellate.smoothing import smooth_volume
+from bids_parcellate.io.masking import drop_small_pieces
+from bids_parcellate.numerics.cleaning import apply_operator, temporal_operator
+from bids_parcellate.numerics.simulation.brain import Brain, grow_parcels, make_brain, smooth_field, warp_parcels
+from bids_parcellate.numerics.simulation.run import N_NETWORKS, parcel_signals, simulate_run
+from bids_parcellate.numerics.smoothing import smooth_volume
 
 Signals = NDArray[np.float32]
 Bool = NDArray[np.bool_]

@@ -8,8 +8,8 @@ from bids_parcellate.dataset.candidates import BIDSFile, identity
 from bids_parcellate.dataset.records import PROCESSING_ENTITIES, RejectedRun, Run
 from bids_parcellate.dataset.sidecars import Sidecars, repetition_time
 from bids_parcellate.errors import DataError, MissingInputError, ParcellateError
-from bids_parcellate.images import Grid, read_info, require_content
-from bids_parcellate.naming import bids_name
+from bids_parcellate.io.images import Grid, read_info, require_content
+from bids_parcellate.io.naming import bids_name
 
 # Entities of an image that its companions do not share.
 _NOT_OF_MASK = ("desc", "echo")

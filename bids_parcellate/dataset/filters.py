@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bids_parcellate.errors import MissingInputError, UsageError
-from bids_parcellate.naming import ENTITY_ORDER
+from bids_parcellate.io.naming import ENTITY_ORDER
 
 # The labels that an entity may have; None stands for its absence, ANY for whatever label.
 Query = Mapping[str, tuple[str | None, ...]]

@@ -21,8 +21,8 @@ from typing import Any
 from bids_parcellate.dataset.filters import ANY, Query
 from bids_parcellate.dataset.listing import candidate_files
 from bids_parcellate.dataset.records import Dataset
-from bids_parcellate.files import make_folder, write_atomically
-from bids_parcellate.naming import ENTITY_ORDER
+from bids_parcellate.io.files import make_folder, write_atomically
+from bids_parcellate.io.naming import ENTITY_ORDER
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_parcellate.images import Grid, ImageInfo
+from bids_parcellate.io.images import Grid, ImageInfo
 
 # Entities that tell how a run was sampled or processed, not which run it is.
 PROCESSING_ENTITIES = frozenset({"space", "cohort", "res", "den", "desc"})

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from bids_parcellate.dataset.records import Dataset
 from bids_parcellate.errors import DatasetError, ParcellateError, UsageError
-from bids_parcellate.images import require_content
-from bids_parcellate.metadata import Pipeline
+from bids_parcellate.io.images import require_content
+from bids_parcellate.io.metadata import Pipeline
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from bids_parcellate.dataset.listing import list_folder
 from bids_parcellate.errors import DataError
-from bids_parcellate.images import require_content
-from bids_parcellate.naming import ENTITY_ORDER
+from bids_parcellate.io.images import require_content
+from bids_parcellate.io.naming import ENTITY_ORDER
 
 _LONGEST = 1e6  # seconds between volumes; a whole number in JSON may be larger than any float
 _N_LISTINGS = 256  # folders whose sidecars are remembered; runs come sorted

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bids_parcellate.cli import main
-from bids_parcellate.store import ReductionStore
+from bids_parcellate.io.store import ReductionStore
 from tests.badinput.sandbox import (
     HEADER_SIZE,
     Case,

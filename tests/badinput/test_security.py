@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import bids_parcellate
-from bids_parcellate.naming import bids_name
-from bids_parcellate.store import ArrayStore
+from bids_parcellate.io.naming import bids_name
+from bids_parcellate.io.store import ArrayStore
 from tests.badinput.sandbox import edit_json, put, snapshot
 
 PACKAGE = Path(bids_parcellate.__file__).parent

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from bids_parcellate.graph import voxel_adjacency
+from bids_parcellate.numerics.graph import voxel_adjacency
 
 
 def brain(shape=(9, 10, 8), *, holes=0.15, pieces=1, seed=0):

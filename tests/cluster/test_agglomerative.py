@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from bids_parcellate.cluster import Agglomerative
 from bids_parcellate.errors import UsageError
-from bids_parcellate.graph import connected_pieces, edges, voxel_adjacency
+from bids_parcellate.numerics.cluster import Agglomerative
+from bids_parcellate.numerics.graph import connected_pieces, edges, voxel_adjacency
 from tests.cluster.simulation import brain, graph_of, smooth_features
 
 LINKAGES = ("ward", "complete", "average")

@@ -11,9 +11,17 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bids_parcellate import config
-from bids_parcellate.cluster import METHODS, Agglomerative, HierarchicalKMeans, KMeans, ReNA, make_clusterer, parcellate
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.graph import connected_pieces, scattered_labels
+from bids_parcellate.numerics.cluster import (
+    METHODS,
+    Agglomerative,
+    HierarchicalKMeans,
+    KMeans,
+    ReNA,
+    make_clusterer,
+    parcellate,
+)
+from bids_parcellate.numerics.graph import connected_pieces, scattered_labels
 from tests.cluster.simulation import brain, graph_of, smooth_features, voronoi
 
 SPATIAL = ("ward", "complete", "average", "rena")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_parcellate.cluster.tree import ORPHAN, cut_tree
+from bids_parcellate.numerics.cluster.tree import ORPHAN, cut_tree
 
 
 def random_tree(n_leaves, n_roots, seed):

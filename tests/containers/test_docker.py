@@ -31,7 +31,7 @@ BASE_IMAGE = "python:3.12-slim-bookworm"
 
 FIND_PROBLEMS = """
 from pathlib import Path
-from bids_parcellate.validation import find_problems
+from bids_parcellate.outputs.validation import find_problems
 
 print(find_problems(Path("/out")))
 """

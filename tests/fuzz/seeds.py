@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_parcellate.config import build_config
-from bids_parcellate.strategies import PRESETS
+from bids_parcellate.io.strategies import PRESETS
 
 
 def images() -> list[bytes]:

@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from bids_parcellate.config import build_config, read_toml
-from bids_parcellate.confounds import load_confounds
 from bids_parcellate.dataset.filters import parse_filters, read_filters
 from bids_parcellate.dataset.roots import find_datasets
 from bids_parcellate.dataset.sidecars import Sidecars, parse_entities, repetition_time
 from bids_parcellate.errors import ParcellateError
-from bids_parcellate.headers import read_header
-from bids_parcellate.images import iter_volumes, read_info
-from bids_parcellate.naming import bids_name
-from bids_parcellate.strategies import PRESETS, load_strategy
-from bids_parcellate.tables import read_table
+from bids_parcellate.io.confounds import load_confounds
+from bids_parcellate.io.headers import read_header
+from bids_parcellate.io.images import iter_volumes, read_info
+from bids_parcellate.io.naming import bids_name
+from bids_parcellate.io.strategies import PRESETS, load_strategy
+from bids_parcellate.io.tables import read_table
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.config import Config
-from bids_parcellate.strategies import ConfoundStrategy
+from bids_parcellate.io.strategies import ConfoundStrategy
 from tests.fuzz.targets import TARGETS, run
 
 fuzzed = settings(

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.quality.agreement import agreement, within_and_between
-from bids_parcellate.quality.stability import StabilityMap
+from bids_parcellate.numerics.quality.agreement import agreement, within_and_between
+from bids_parcellate.numerics.quality.stability import StabilityMap
 
 labelings = hnp.arrays(np.int32, 30, elements=st.integers(1, 5))
 

@@ -3,10 +3,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.quality.boundary import boundary_coefficient, pair_correlations, sample_pairs
-from bids_parcellate.quality.nulls import random_parcellations
-from bids_parcellate.simulation.brain import smooth_field
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.quality.boundary import boundary_coefficient, pair_correlations, sample_pairs
+from bids_parcellate.numerics.quality.nulls import random_parcellations
+from bids_parcellate.numerics.simulation.brain import smooth_field
 
 AXES = np.array([[2.0, 0, 0.5], [0, 3.0, 0], [0, 0, 2.5]])
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from bids_parcellate.cluster import parcellate
 from bids_parcellate.errors import UsageError
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.quality.agreement import agreement
-from bids_parcellate.quality.choice import Curve, choose_n_parcels
-from bids_parcellate.quality.folds import leave_participants_out, split_halves
-from bids_parcellate.quality.nulls import random_parcellations
-from bids_parcellate.quality.variance import explained_variance
-from bids_parcellate.simulation.brain import grow_parcels, make_brain, smooth_field
+from bids_parcellate.numerics.cluster import parcellate
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.quality.agreement import agreement
+from bids_parcellate.numerics.quality.choice import Curve, choose_n_parcels
+from bids_parcellate.numerics.quality.folds import leave_participants_out, split_halves
+from bids_parcellate.numerics.quality.nulls import random_parcellations
+from bids_parcellate.numerics.quality.variance import explained_variance
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain, smooth_field
 
 CANDIDATES = [6, 10, 15, 20, 25, 32, 40, 55, 75]
 N_RANDOM = 5

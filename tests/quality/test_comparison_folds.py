@@ -3,8 +3,8 @@ import pytest
 from scipy import stats
 
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.quality.comparison import compare_with_null
-from bids_parcellate.quality.folds import bootstrap, leave_participants_out, split_halves
+from bids_parcellate.numerics.quality.comparison import compare_with_null
+from bids_parcellate.numerics.quality.folds import bootstrap, leave_participants_out, split_halves
 
 RUNS = ["b", "a", "a", "c", "d", "e", "c", "c", "f", "g"]
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.graph import connected_pieces, scattered_labels, voxel_adjacency
-from bids_parcellate.quality.contiguity import can_leave, neighbour_lists, scratch
-from bids_parcellate.quality.nulls import random_parcellations
-from bids_parcellate.quality.variance import explained_variance
-from bids_parcellate.simulation.brain import grow_parcels, make_brain, smooth_field
+from bids_parcellate.numerics.graph import connected_pieces, scattered_labels, voxel_adjacency
+from bids_parcellate.numerics.quality.contiguity import can_leave, neighbour_lists, scratch
+from bids_parcellate.numerics.quality.nulls import random_parcellations
+from bids_parcellate.numerics.quality.variance import explained_variance
+from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain, smooth_field
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.quality.reference import atlas_agreement, name_parcels, network_of
+from bids_parcellate.numerics.quality.reference import atlas_agreement, name_parcels, network_of
 
 
 def test_agreement_with_an_atlas():

@@ -3,8 +3,8 @@ import pytest
 from scipy import ndimage
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.quality.shape import shapes, size_distribution
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.quality.shape import shapes, size_distribution
 
 
 def describe(volume, axes=None):

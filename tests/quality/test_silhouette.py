@@ -3,8 +3,8 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import silhouette_samples
 
-from bids_parcellate.graph import voxel_adjacency
-from bids_parcellate.quality.silhouette import silhouette
+from bids_parcellate.numerics.graph import voxel_adjacency
+from bids_parcellate.numerics.quality.silhouette import silhouette
 
 
 def complete_graph(n_voxels):

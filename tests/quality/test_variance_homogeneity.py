@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.quality.homogeneity import homogeneity
-from bids_parcellate.quality.variance import explained_variance
-from bids_parcellate.reduction import reduce_signals
+from bids_parcellate.numerics.quality.homogeneity import homogeneity
+from bids_parcellate.numerics.quality.variance import explained_variance
+from bids_parcellate.numerics.reduction import reduce_signals
 
 
 def make_run(n_volumes=30, n_voxels=80, seed=0):

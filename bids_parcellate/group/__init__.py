@@ -1,0 +1,1 @@
+"""The group: its mask, merge and fit, and individual parcels."""

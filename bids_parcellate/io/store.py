@@ -1,0 +1,230 @@
+"""Intermediate results kept in the work folder, each under the digest of all that it depends on."""
+
+import hashlib
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_parcellate.io.files import write_atomically
+from bids_parcellate.numerics.portrait import RunPortrait
+from bids_parcellate.numerics.reduction import SignalReduction
+from bids_parcellate.numerics.run_reduction import RunReduction, Units
+
+logger = logging.getLogger(__name__)
+
+
+def digest_of(*parts: object) -> str:
+    """Digest what a result depends on.
+
+    Parameters
+    ----------
+    *parts : object
+        Arrays, and what JSON can hold.
+
+    Returns
+    -------
+    str
+        Of their types, shapes and content.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+class ArrayStore:
+    """A folder of named arrays. Any number of jobs may write to it at once.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made when something is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Name the file of some arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+
+        Returns
+        -------
+        Path
+            It need not be there.
+        """
+        return self._folder / digest[:2] / f"{digest}.npz"
+
+    def save(self, digest: str, arrays: Mapping[str, npt.NDArray[Any] | np.generic]) -> Path:
+        """Keep arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+        arrays : Mapping
+            Names and arrays.
+
+        Returns
+        -------
+        Path
+            The file: a plain ``.npz``, without pickles.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # mypy thinks that one may be called allow_pickle
+        return write_atomically(self.path(digest), buffer.getbuffer())
+
+    def load(self, digest: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Find arrays.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that they depend on.
+
+        Returns
+        -------
+        dict or None
+            None if they are not there, or if their file is damaged, which is logged.
+        """
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                # Reading an array does not check it against its checksum; this does.
+                damaged: object = arrays.zip.testzip()
+                if damaged is None:
+                    return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            damaged = error
+        logger.warning("The stored result %s is damaged (%s) and is made anew.", path, damaged)
+        return None
+
+
+class ReductionStore:
+    """A folder of reductions. Any number of jobs may write to it at once.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made when the first reduction is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._arrays = ArrayStore(folder)
+
+    def save(self, digest: str, run: RunReduction) -> Path:
+        """Keep a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that it depends on.
+        run : RunReduction
+            The reduction.
+
+        Returns
+        -------
+        Path
+            The file: a plain ``.npz``, without pickles.
+        """
+        signals, units = run.signals, run.units
+        arrays: dict[str, npt.NDArray[Any] | np.generic] = {
+            "components": signals.components,
+            "singular_values": signals.singular_values,
+            "time_courses": signals.time_courses,
+            "n_volumes": np.int64(signals.n_volumes),
+            "total_variance": np.float64(signals.total_variance),
+            "voxels": run.voxels,
+            "kept": run.kept,
+            "mean_fd": np.float64(run.mean_fd),
+        }
+        for part in (units, run.portrait):
+            if part is not None:
+                arrays |= {field.name: getattr(part, field.name) for field in fields(part)}
+        return self._arrays.save(digest, arrays)
+
+    def load(self, digest: str) -> RunReduction | None:
+        """Find a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of everything that it depends on.
+
+        Returns
+        -------
+        RunReduction or None
+            None if there is none, or if its file is damaged, which is logged.
+        """
+        arrays = self._arrays.load(digest)
+        return None if arrays is None else _unpack(arrays)
+
+    def load_voxels(self, digest: str) -> npt.NDArray[np.int64]:
+        """Read only the voxels of a reduction.
+
+        Parameters
+        ----------
+        digest : str
+            Of a reduction that ``load`` has found.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_voxels,)
+            As in :class:`RunReduction`.
+        """
+        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
+            voxels: npt.NDArray[np.int64] = arrays["voxels"]
+        return voxels
+
+    def load_portrait(self, digest: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], RunPortrait | None]:
+        """Read only what a report shows of a run.
+
+        Parameters
+        ----------
+        digest : str
+            Of a reduction that ``load`` has found.
+
+        Returns
+        -------
+        voxels, kept : ndarray
+            As in :class:`RunReduction`.
+        portrait : RunPortrait or None
+            None if it was not made.
+        """
+        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
+            return arrays["voxels"], arrays["kept"], _unpack_portrait(arrays)
+
+
+def _unpack_portrait(arrays: Mapping[str, npt.NDArray[Any]]) -> RunPortrait | None:
+    return RunPortrait(*(arrays[field.name] for field in fields(RunPortrait))) if "carpet" in arrays else None
+
+
+def _unpack(arrays: Mapping[str, npt.NDArray[Any]]) -> RunReduction:
+    signals = SignalReduction(
+        components=arrays["components"],
+        singular_values=arrays["singular_values"],
+        n_volumes=int(arrays["n_volumes"]),
+        total_variance=float(arrays["total_variance"]),
+        time_courses=arrays["time_courses"],
+    )
+    units = Units(*(arrays[field.name] for field in fields(Units))) if "centre" in arrays else None
+    mean_fd, portrait = float(arrays["mean_fd"]), _unpack_portrait(arrays)
+    return RunReduction(signals, arrays["voxels"], units, arrays["kept"], mean_fd, portrait)

@@ -1,0 +1,1 @@
+"""Numerics: arrays and plain numbers in, arrays out."""

@@ -1,0 +1,1 @@
+"""BIDS Derivatives, provenance, and the words that go with them."""

@@ -1,0 +1,1 @@
+"""What is known of parcels: tables, quality, halves, reference atlases."""

@@ -1,0 +1,1 @@
+"""One run: its input, its steps, its signals."""
