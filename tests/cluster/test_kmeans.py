@@ -21,13 +21,15 @@ def test_inertia_is_as_low_as_scikit_learn_s():
     assert ours < 1.03 * theirs
 
 
-def test_a_start_from_a_sample_ends_as_low_as_mini_batches():
-    """Many more voxels than 20 a cluster, so that the initial means are those of a sample."""
-    features = smooth_features(brain((24, 24, 16)), 30, width=2.0)
+def test_a_start_from_a_sample_ends_lower_than_mini_batches():
+    """So many voxels that the initial means are those of a sample."""
+    features = smooth_features(brain((44, 44, 36)), 30, width=2.0)
+    assert features.shape[1] > 20_000
+    full = SklearnKMeans(40, n_init=1, random_state=0).fit(features.T).inertia_
     for seed in range(3):
         theirs = MiniBatchKMeans(40, n_init=1, random_state=seed).fit(features.T).labels_
         ours = KMeans(40, random_state=seed).fit(features).labels_
-        assert inertia(features, ours) < 1.005 * inertia(features, theirs)
+        assert inertia(features, ours) < min(inertia(features, theirs), 1.03 * full)
 
 
 def test_of_several_starts_the_best_is_kept():
