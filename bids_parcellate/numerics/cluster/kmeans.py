@@ -56,8 +56,8 @@ class KMeans(FeatureClusterer):
     -----
     Up to twice 10,000 features, or twice 25 a cluster, it is `sklearn.cluster.KMeans`. Of more, the initial means are
     those of a sample of 10,000, or 25 a cluster, and at most 10 steps with all features follow. That costs about as
-    much as `sklearn.cluster.MiniBatchKMeans` and ends at a lower inertia, within 3 % of that of all steps from k-means++
-    on all features. A step costs O(n_features * n_samples * n_clusters). It runs in one thread: the last bits of
+    much as `sklearn.cluster.MiniBatchKMeans` and ends at a lower inertia, within 3 % of that of k-means++ and all
+    steps on all features. A step costs O(n_features * n_samples * n_clusters). It runs in one thread: the last bits of
     scikit-learn's means, and so labels, depend on the number of threads, and k-means++ makes so many small products
     that threads of BLAS which wait for each other can cost many times what they save.
     """
