@@ -10,7 +10,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=cache,targ
 FROM dependencies AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY bids_parcellate bids_parcellate
-COPY containers/install-app.sh containers/shipped_kernels.py /wheel/
+COPY containers/install-app.sh containers/*.py /wheel/
 RUN python -m pip wheel --no-build-isolation --no-index --no-deps --wheel-dir /wheel .
 
 FROM dependencies AS templates
@@ -26,7 +26,7 @@ FROM python:3.12-slim-bookworm
 COPY --from=dependencies /opt/bids-parcellate /opt/bids-parcellate
 COPY --from=templates /templateflow /templateflow
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/mnt \
-    /mnt/install-app.sh /mnt/*.whl /mnt/shipped_kernels.py
+    /mnt/install-app.sh /mnt/*.whl
 # Kernels were compiled for what every CPU has, so that they are found, and give the same numbers, on any.
 ENV PATH=/opt/bids-parcellate/bin:$PATH \
     HOME=/tmp \

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test test-containers test-clusters lint docs lock clean
+.PHONY: demo test test-containers test-clusters lint docs lock audit clean
 
 demo: $(VENV)/.app
 	$(BIN)/bids-parcellate-demo $(DEMO)
@@ -15,15 +15,15 @@ test: $(VENV)/.dev
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term
 
-# Needs a Docker daemon.
+# Needs a Docker daemon. It makes the image once, and runs it.
 test-containers: $(VENV)/.dev
 	@echo "== running the tests of containers"
-	$(BIN)/pytest -m container tests/containers
+	$(BIN)/pytest -m container --durations 10 tests/containers
 
-# Needs a running Slurm.
+# Needs a running Slurm, and a Docker daemon for tasks that run the container.
 test-clusters: $(VENV)/.dev
 	@echo "== running the tests of clusters"
-	$(BIN)/pytest -m slurm tests/clusters
+	$(BIN)/pytest -m slurm --durations 10 tests/clusters
 
 lint: $(VENV)/.dev
 	@echo "== lint"
@@ -45,6 +45,10 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 lock: $(VENV)/.uv
 	$(LOCK) --extra fast --output-file requirements.lock pyproject.toml
 	$(LOCK) --output-file containers/build.lock containers/build.in
+
+# Needs the network: known weaknesses of what is locked are looked up. A package that is not found there is an error.
+audit: $(VENV)/.uv
+	$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements.lock -r containers/build.lock
 
 $(VENV)/.uv:
 	@echo "== making a virtual environment in $(VENV)"

@@ -142,7 +142,7 @@ def _load(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 def ours(folder: Path, method: str, n_clusters: str) -> Callable[[], Results]:
     """Cluster with our own estimators."""
-    from bids_parcellate.numerics.cluster import make_clusterer  # noqa: PLC0415 -- each process imports only what it measures
+    from bids_parcellate.numerics.cluster.estimators import make_clusterer  # noqa: PLC0415 -- each process imports only what it measures
 
     features, mask = _load(folder)
     estimator = make_clusterer(method, int(n_clusters), adjacency=voxel_adjacency(mask))

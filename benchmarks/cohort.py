@@ -14,7 +14,7 @@ from benchmarks.measure import step
 from benchmarks.phantom import brain_mask
 from benchmarks.results import Figure, Outcome
 from benchmarks.settings import Settings
-from bids_parcellate.numerics.cluster import make_clusterer
+from bids_parcellate.numerics.cluster.estimators import make_clusterer
 from bids_parcellate.numerics.graph import voxel_adjacency
 from bids_parcellate.numerics.reduction import Merger, Reduction
 from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain

@@ -24,8 +24,12 @@ _EXIT_CODES = {
     74: "Reading or writing failed half-way.",
 }
 
-# What a platform decides, rather than its user.
-_LEFT_OUT = {"help", "version", "verbose", "executor", "dask_address", "dask_cluster"}
+# What a platform decides rather than its user, and what makes none of the outputs or looks at those of an earlier job:
+# a platform starts every job with a new output folder.
+_LEFT_OUT = {
+    "help", "version", "verbose", "executor", "dask_address", "dask_cluster",
+    "check", "boilerplate_only", "reports_only", "check_outputs",
+}  # fmt: skip
 
 
 def make_descriptor() -> dict[str, Any]:

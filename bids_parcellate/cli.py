@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
+    _refuse_other_encodings(arguments)
     options = build_parser().parse_args(_with_hyphens(arguments))
     handler.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     if options.analysis_level not in (levels := get_args(Config.model_fields["analysis_level"].annotation)):
@@ -131,12 +132,25 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
         for path in workflow.write_boilerplate(config):
             logger.info("Wrote %s.", path)
         return 0
+    if options.reports_only:
+        *others, last = workflow.write_reports(config)
+        logger.info("Wrote %d pages; open %s.", len(others) + 1, last)
+        return 0
     if options.check:
         text, n_usable = workflow.check(config)
         sys.stdout.write(text)
         return 0 if n_usable else NothingSelectedError.exit_code
     n_crashes = workflow.run(config, command_line=["bids-parcellate", *arguments])
     return _INTERNAL_ERROR if n_crashes else 0
+
+
+def _refuse_other_encodings(arguments: Iterable[str]) -> None:
+    """Refuse bytes that Python had to replace; neither records nor tables could hold them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{argument!r} is not UTF-8.", "Rename what it names, or use a link to it.") from error
 
 
 def config_from_options(options: argparse.Namespace) -> Config:
@@ -193,6 +207,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--boilerplate-only",
         action="store_true",
         help="Write the methods text of the job to OUTPUT_DIR/logs, and stop.",
+    )
+    parser.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="Write the pages of the last job in OUTPUT_DIR anew, with its options, and stop.",
     )
     parser.add_argument(
         "--check-outputs",

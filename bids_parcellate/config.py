@@ -5,7 +5,9 @@ A field's ``flags`` are its spellings on the command line (default: ``--field-na
 """
 
 import math
+import os
 import re
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
+    StrictBool,
     ValidationError,
     field_validator,
     model_validator,
@@ -82,18 +81,48 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+def _not_empty(value: object) -> object:
+    """Refuse what a variable that is not set gives: it would mean the current folder."""
+    if value == "":
+        raise ValueError("is empty")
+    return value
+
+
+def _absolute(path: Path) -> Path:
+    """Make a path absolute, so that a saved configuration means the same anywhere."""
+    absolute = path.absolute()
+    if path.parts[:1] == ("~",):
+        raise ValueError("'~' means a home folder only to the shell, and only at the start of a word: write it out")
+    if re.search("[\0\ud800-\udfff]", str(absolute)):
+        raise ValueError("is no path that can be written down: it must be UTF-8, without zero bytes")
+    return absolute
+
+
 def _absolute_unless(names: tuple[str, ...]) -> AfterValidator:
-    """Make a path absolute, so that a saved configuration means the same anywhere; names stay as they are."""
-    return AfterValidator(lambda value: value if value in names else str(Path(value).absolute()))
+    """Make a path absolute; names stay as they are."""
+
+    def read(value: str) -> str:
+        return value if value in names else str(_absolute(Path(str(_not_empty(value)))))
+
+    return AfterValidator(read)
 
 
 def _absolute_datasets(values: tuple[str, ...]) -> tuple[str, ...]:
     """Make the folders of ``[NAME=]PATH`` absolute."""
     split = [re.fullmatch(r"(?s)([A-Za-z0-9_.-]+=)?(.*)", value) for value in values]
-    return tuple(f"{match[1] or ''}{Path(match[2]).absolute()}" for match in split if match)
+    return tuple(f"{match[1] or ''}{_absolute(Path(str(_not_empty(match[2]))))}" for match in split if match)
 
 
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+def _not_a_boolean(value: object) -> object:
+    """Refuse true and false where a number is meant; they would count as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 (pydantic turns ValueErrors into its own)
+    return value
+
+
+Number = BeforeValidator(_not_a_boolean)
+PositiveInt = Annotated[int, Field(gt=0), Number]
+AbsolutePath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolute)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
@@ -154,7 +183,7 @@ class SelectionConfig(Section):
         "Folder of a pybids database to make or to use again. It is made anew when the dataset has changed.",
         metavar="DIR",
     )
-    skip_bids_validation: bool = option(
+    skip_bids_validation: StrictBool = option(
         False, "Do not check that the dataset has a readable dataset_description.json that says 'derivative'."
     )
 
@@ -168,10 +197,10 @@ class MaskingConfig(Section):
         "(epi, background, whole-brain-template, gm-template, wm-template), or an image.",
         metavar="STRATEGY|FILE",
     )
-    mask_threshold: float = option(
+    mask_threshold: Annotated[float, Number] = option(
         0.9, "Share of the runs (0 to 1) whose mask must hold a voxel for the group mask to hold it.", metavar="SHARE"
     )
-    target_res: PositiveFloat | None = option(
+    target_res: Annotated[float, Field(ge=0.01, le=100), Number] | None = option(
         None,
         "Voxel size in mm to which every image is resampled. Without it, runs on another grid than most are left out.",
         metavar="MM",
@@ -185,7 +214,8 @@ class MaskingConfig(Section):
         return value
 
 
-Threshold = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+Threshold = Annotated[float, Field(gt=0, allow_inf_nan=True), Number]
+Frequency = Annotated[float, Field(ge=1e-4), Number]  # a filter of less cannot be computed; no run is as long
 
 
 class DenoisingConfig(Section):
@@ -202,7 +232,7 @@ class DenoisingConfig(Section):
     std_dvars_threshold: Threshold | None = option(
         None, "Censor volumes with a standardised DVARS above this; inf switches it off.", metavar="VALUE"
     )
-    scrub: NonNegativeInt | None = option(
+    scrub: Annotated[int, Field(ge=0), Number] | None = option(
         None,
         "Also censor stretches between censored volumes that are shorter than this many volumes.",
         metavar="VOLUMES",
@@ -210,16 +240,16 @@ class DenoisingConfig(Section):
     min_volumes: PositiveInt = option(
         40, "Leave out a run that keeps fewer volumes than this after censoring.", metavar="VOLUMES"
     )
-    smoothing_fwhm: NonNegativeFloat = option(
+    smoothing_fwhm: Annotated[float, Field(ge=0, le=100), Number] = option(
         4.0, "Full width at half maximum of the Gaussian smoothing, in mm; 0 means none.", metavar="MM"
     )
-    low_pass: PositiveFloat | None = option(
+    low_pass: Frequency | None = option(
         None, "Remove frequencies above this, in Hz (Butterworth, order 5).", metavar="HZ"
     )
-    high_pass: PositiveFloat | None = option(
+    high_pass: Frequency | None = option(
         None, "Remove frequencies below this, in Hz (Butterworth, order 5).", metavar="HZ"
     )
-    detrend: bool = option(True, "Remove the linear trend of each voxel.")
+    detrend: StrictBool = option(True, "Remove the linear trend of each voxel.")
     standardize: Literal["zscore_sample", "psc", "none"] = option(
         "zscore_sample", "Scaling of the parcel time series: z-scores, percent signal change, or none."
     )
@@ -232,6 +262,7 @@ class DenoisingConfig(Section):
 
 
 _CANDIDATES = (25, 50, 75, 100, 150, 200, 300, 400)  # among which 'auto' alone chooses
+_LONGEST_RANGE = 1000  # numbers of parcels; a typing error must not fill the memory
 
 
 def _numbers(value: object) -> object:
@@ -248,6 +279,8 @@ def _numbers(value: object) -> object:
         first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
         if not 0 < first <= last or step < 1:
             raise ValueError(f"{each!r} is no range: first:last:step, from a first above 0 up to a last")
+        if (last - first) // step >= _LONGEST_RANGE:
+            raise ValueError(f"{each!r} is a range of more than {_LONGEST_RANGE} numbers")
         numbers.extend(range(first, last + 1, step))
     return tuple(numbers)
 
@@ -263,14 +296,14 @@ class ParcellationConfig(Section):
         "25 to 400).",
         metavar="K",
     )
-    choose_n_parcels: bool = option(False, "The same as 'auto' among --n-parcels.")
-    contiguous: bool = option(False, "Make the parcels of kmeans and hierarchical_kmeans contiguous, too.")
+    choose_n_parcels: StrictBool = option(False, "The same as 'auto' among --n-parcels.")
+    contiguous: StrictBool = option(False, "Make the parcels of kmeans and hierarchical_kmeans contiguous, too.")
     min_size: PositiveInt = option(1, "Smallest number of voxels of a parcel.", metavar="VOXELS")
-    split_hemispheres: bool = option(False, "Let no contiguous parcel cross x = 0.")
+    split_hemispheres: StrictBool = option(False, "Let no contiguous parcel cross x = 0.")
     weights: AbsolutePath | None = option(
         None, "Image that says how much each voxel counts, such as its share of grey matter.", metavar="FILE"
     )
-    individual: bool = option(
+    individual: StrictBool = option(
         False,
         "Also give each participant parcels of their own: the group's, with boundaries where the participant's are.",
     )
@@ -283,7 +316,7 @@ class ParcellationConfig(Section):
         "parcels: programs that tell atlases apart by this name alone, such as XCP-D, need one for each number.",
         metavar="NAME",
     )
-    color_tables: bool = option(
+    color_tables: StrictBool = option(
         False, "Also write the colours of the parcels as FSLeyes ('.lut') and FreeSurfer ('.ctab') read them."
     )
     authors: Labels = option(
@@ -297,7 +330,7 @@ class ParcellationConfig(Section):
         "What is clustered: components of z-scored voxels that keep their singular values ('scaled'), "
         "or whitened components exactly as nilearn makes them.",
     )
-    n_components: PositiveInt = option(
+    n_components: Annotated[int, Field(gt=0, le=10_000), Number] = option(
         200, "Largest number of components that a run, and the group, is reduced to.", metavar="N"
     )
 
@@ -347,7 +380,7 @@ class SignalsConfig(Section):
         "shrunk covariance; tangent is the deviation from the group's mean, which the group level makes.",
         metavar="KIND",
     )
-    min_coverage: Annotated[float, Field(ge=0, le=1)] = option(
+    min_coverage: Annotated[float, Field(ge=0, le=1), Number] = option(
         0.5, "Share of a parcel's voxels that a run must have; parcels with less are n/a in it.", metavar="SHARE"
     )
 
@@ -360,7 +393,7 @@ class SignalsConfig(Section):
 def _absolute_files(values: tuple[str, ...]) -> tuple[str, ...]:
     """Make paths absolute; names of atlases of TemplateFlow stay as they are."""
     return tuple(
-        str(Path(value).absolute()) if "/" in value or value.endswith((".nii", ".nii.gz")) else value
+        str(_absolute(Path(value))) if "/" in value or value.endswith((".nii", ".nii.gz")) else str(_not_empty(value))
         for value in values
     )
 
@@ -381,7 +414,9 @@ class QualityConfig(Section):
         "names.",
         metavar="FILE|NAME",
     )
-    n_random: Annotated[int, Field(ge=2)] = option(20, "Number of random parcellations to compare with.", metavar="N")
+    n_random: Annotated[int, Field(ge=2), Number] = option(
+        20, "Number of random parcellations to compare with.", metavar="N"
+    )
     n_bootstrap: PositiveInt = option(20, "Number of bootstrap fits for the map of stability.", metavar="N")
 
 
@@ -389,7 +424,7 @@ def _memory_in_megabytes(value: object) -> object:
     """Read '8G', '500M' or a plain number of megabytes."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)B?\s*", value, re.IGNORECASE)
     if match is None:
         raise ValueError(f"{value!r} is no amount of memory: a number of MB, or a number with K, M, G or T")
     factor = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[match[2].upper()]
@@ -408,7 +443,7 @@ class ExecutionConfig(Section):
         flags=("--nprocs", "--nthreads", "--n-cpus"),
         metavar="N",
     )
-    omp_nthreads: PositiveInt = option(1, "Threads of each process in linear algebra.", metavar="N")
+    omp_nthreads: PositiveInt = option(1, "Threads of each process. Results do not depend on it.", metavar="N")
     executor: Literal["local", "dask"] = option(
         "local", "Where runs are processed: on this machine, or by the workers of --dask-address or --dask-cluster."
     )
@@ -426,8 +461,8 @@ class ExecutionConfig(Section):
         flags=("--mem", "--mem-mb"),
         metavar="SIZE",
     )
-    stop_on_first_crash: bool = option(False, "End the job at the first run that cannot be processed.")
-    random_seed: Annotated[int, Field(ge=0, lt=2**32)] = option(0, "Seed of every random step.", metavar="SEED")
+    stop_on_first_crash: StrictBool = option(False, "End the job at the first run that cannot be processed.")
+    random_seed: Annotated[int, Field(ge=0, lt=2**32), Number] = option(0, "Seed of every random step.", metavar="SEED")
 
     @model_validator(mode="after")
     def _dask_is_named_once(self) -> Self:
@@ -478,8 +513,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _outputs_are_apart_from_inputs(self) -> Self:
-        bids_dir = self.bids_dir.resolve()
-        if self.output_dir.resolve() == bids_dir:
+        # Unlike Path.resolve, this says nothing of links that lead to themselves; reading or writing will.
+        bids_dir = os.path.realpath(self.bids_dir)
+        if os.path.realpath(self.output_dir) == bids_dir:
             raise ValueError(f"output_dir must differ from bids_dir; both are {bids_dir}")
         return self
 
@@ -530,11 +566,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise MissingInputError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from error
+        message = f"The configuration file {path} cannot be read: {error.strerror}."
+        raise MissingInputError(message, "Check its path and permissions.") from error
+    except (ValueError, RecursionError) as error:  # ValueError: bad TOML, bad encoding, a zero byte in the path
+        message = f"The configuration file {path} is not valid TOML: {error}."
+        raise UsageError(message, "Correct it; the config.toml in OUTPUT_DIR/logs of an earlier job is one.") from error
 
 
 def build_config(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Config:
@@ -574,6 +612,10 @@ def build_config(options: Mapping[str, Any], defaults: Mapping[str, Any] | None 
         ) from error
 
 
+_SHORTENER = reprlib.Repr()
+_SHORTENER.maxstring = _SHORTENER.maxother = 200  # characters of a value that a message repeats
+
+
 def _describe_problem(problem: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
@@ -581,4 +623,4 @@ def _describe_problem(problem: Mapping[str, Any]) -> str:
         return f"{place} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{place} is no option"
-    return f"{place}: {message} (given: {problem['input']!r})" if place else message
+    return f"{place}: {message} (given: {_SHORTENER.repr(problem['input'])})" if place else message

@@ -22,7 +22,7 @@ _FLOAT32 = 4
 _PROCESS_MEGABYTES = 450
 
 # Components that the running merge holds, and rows that wait to be merged, for each component of the result.
-_MERGED_ROWS = 1.5 + 2
+_MERGED_ROWS = 1.5 + 1
 
 # Rows that are stored beside a run's components: which voxels they are, their means and deviations.
 _ROWS_BESIDE = 7

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
@@ -17,6 +18,7 @@ from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.errors import (
     DataError,
+    InputOutputError,
     NothingSelectedError,
     OutputError,
     ParcellateError,
@@ -28,7 +30,7 @@ from bids_parcellate.execution.monitoring import Step, Steps
 from bids_parcellate.group.data import GroupData, Reduced, vanished
 from bids_parcellate.group.fit import GroupFit, fit_group
 from bids_parcellate.group.individuals import fit_individuals
-from bids_parcellate.io.files import make_folder, write_atomically
+from bids_parcellate.io.files import make_folder, require_space, write_atomically
 from bids_parcellate.io.images import require_content
 from bids_parcellate.io.ledger import Ledger
 from bids_parcellate.io.masking import read_mask
@@ -42,14 +44,25 @@ from bids_parcellate.outputs.boilerplate import methods_text
 from bids_parcellate.outputs.citation import write_methods
 from bids_parcellate.outputs.denoising import denoising_label, describe_denoising
 from bids_parcellate.outputs.derivatives import RunRecord
-from bids_parcellate.outputs.provenance import JobRecord
+from bids_parcellate.outputs.destination import refuse_unfit_folders
+from bids_parcellate.outputs.provenance import FinishedJob, JobRecord, read_finished_job
 from bids_parcellate.outputs.run_outputs import write_outliers, write_signals
 from bids_parcellate.outputs.tangents import write_tangents
 from bids_parcellate.parcels.atlas import Parcellation, read_parcellation
 from bids_parcellate.parcels.references import find_reference
 from bids_parcellate.plan import Needs, describe, predict_needs
-from bids_parcellate.runs.processing import RunTask, build_operator, extract_signals, read_confounds, reduce_run
+from bids_parcellate.runs.processing import (
+    RunTask,
+    build_operator,
+    check_holds_mean,
+    extract_signals,
+    read_confounds,
+    reduce_run,
+)
 from bids_parcellate.version import __version__
+
+if TYPE_CHECKING:
+    from bids_parcellate.report.documents import Reports
 
 logger = logging.getLogger(__name__)
 
@@ -170,9 +183,10 @@ def run(config: Config, command_line: Sequence[str]) -> int:
         If the job cannot be done.
     """
     steps = Steps()
+    logger.info("Looking for runs in %s.", config.bids_dir)
     with steps.step("Select runs"):
         job = prepare(config)
-    make_folder(config.work_dir)
+    require_space(make_folder(config.work_dir), job.needs.disk_megabytes)
     folder = make_folder(job.names.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}")
     write_atomically(folder / "config.toml", config.to_toml().encode())
     failures = Failures(config.execution.stop_on_first_crash)
@@ -181,10 +195,11 @@ def run(config: Config, command_line: Sequence[str]) -> int:
         logger.info("Command: %s", shlex.join(command_line))
         _announce(job)
         reduced, parcellations = _compute(job, record, failures)
+        record.n_parcels += [parcellation.n_parcels for parcellation in parcellations]
         records = _records(job, reduced, failures)
         derivatives.write_records(job.names, records)
         with steps.step("Write the reports"):
-            _document(job, reduced, parcellations, records, command_line)
+            _document(job, record.finished)
         _summarise(job, records, parcellations, folder, steps)
     return failures.n_crashes
 
@@ -211,10 +226,32 @@ def write_boilerplate(config: Config) -> list[Path]:
     return write_methods(job.names.root / "logs", methods_text(config, job.strategy, job.selection.runs))
 
 
+def write_reports(config: Config) -> list[Path]:
+    """Write the pages of a job that is done anew, from its outputs and from what its work folder still holds.
+
+    Parameters
+    ----------
+    config : Config
+        The folders, the analysis level, and those options that say which job is meant.
+
+    Returns
+    -------
+    list of Path
+        The pages.
+
+    Raises
+    ------
+    ParcellateError
+        If there is nothing to report on, or its inputs are gone.
+    """
+    finished = read_finished_job(config)
+    return _reports(prepare(finished.config), finished).write()
+
+
 def _compute(job: Job, record: JobRecord, failures: Failures) -> tuple[list[Reduced], list[Parcellation]]:
     """Reduce the runs, fit or find the parcellations, and write all that follows from both."""
     config, steps = job.config, record.steps
-    with _open_workers(job) as executor, threadpool_limits(config.execution.omp_nthreads):
+    with _open_workers(job) as executor, threadpool_limits(1):
         with steps.step("Reduce runs") as step:
             reduced = _reduce(job, executor, failures, step)
         record.digests.update({each.run: each.digest for each in reduced})
@@ -277,7 +314,6 @@ def prepare(config: Config) -> Job:
             selection.rejected[0].hint if selection.rejected else "",
         )
     first = selection.runs[0]
-    _refuse_foreign_folders(config, selection)
     _refuse_individual_space(first, selection)
     if config.masking.mask in TEMPLATE_MASKS and "space" not in first.entities:
         raise UsageError(
@@ -298,25 +334,10 @@ def prepare(config: Config) -> Job:
         res=res,
         cohort=first.entities.get("cohort"),
     )
+    refuse_unfit_folders(config, names, selection)
     for atlas in config.quality.reference_atlas:
         require_content(find_reference(atlas, names.space, names.cohort))
     return Job(config, strategy, selection, grid, names)
-
-
-def _refuse_foreign_folders(config: Config, selection: Selection) -> None:
-    """Refuse to write into a dataset that is read, or over one that another program made."""
-    for option, folder in (("OUTPUT_DIR", config.output_dir), ("--work-dir", config.work_dir)):
-        for dataset in selection.datasets:
-            if folder.resolve().is_relative_to(dataset.root.resolve()):
-                raise UsageError(
-                    f"{option} {folder} lies in the dataset {dataset.root}, to which nothing is written.",
-                    "Choose a folder outside of it.",
-                )
-    description = config.output_dir / "dataset_description.json"
-    if description.exists() and '"bids-parcellate"' not in description.read_text(encoding="utf-8", errors="replace"):
-        raise OutputError(
-            f"{description} is there, and bids-parcellate did not write it.", "Choose a new or empty OUTPUT_DIR."
-        )
 
 
 def _open_workers(job: Job) -> AbstractContextManager[Executor]:
@@ -354,9 +375,9 @@ def _refuse_individual_space(first: Run, selection: Selection) -> None:
 def _announce(job: Job) -> None:
     runs = job.selection.runs
     logger.info(
-        "%d runs of %d participants are used; %d are left out.",
-        len(runs),
-        len({run.participant for run in runs}),
+        "Found %s of %s that can be used, and %d that cannot.",
+        _count(len(runs), "run"),
+        _count(len({run.participant for run in runs}), "participant"),
         len(job.selection.rejected),
     )
     for rejected in job.selection.rejected:
@@ -369,18 +390,18 @@ def _announce(job: Job) -> None:
 def _reduce(job: Job, executor: Executor, failures: Failures, step: Step) -> list[Reduced]:
     """Make sure that every run has its reduction in the store."""
     reduced = []
-    tasks, n_threads = job.tasks, job.config.execution.omp_nthreads
-    with Progress("Reducing runs", len(tasks)) as progress:
-        for task, outcome in step.run(executor, reduce_task, tasks, n_threads=n_threads):
+    with Progress("Reducing runs", len(job.tasks)) as progress:
+        for task, outcome in step.run(executor, reduce_task, job.tasks):
             if isinstance(outcome, Exception):
                 failures.add(task, outcome)
             else:
                 reduced.append(outcome)
             progress.advance(str(task))
     if not reduced:
+        n_runs = _count(len(failures.reasons), "run")
         raise NothingSelectedError(
-            "No run is left:\n" + "\n".join(f"  {run.label}: {reason}" for run, reason in failures.reasons.items()),
-            "Mend what is named, or choose other options.",
+            f"No run is left: the {n_runs} cannot be used, for the reasons above.",
+            f"Mend what they name, or choose other options. The log in {job.names.root / 'logs'} has them, too.",
         )
     return reduced
 
@@ -403,14 +424,18 @@ def reduce_task(task: RunTask) -> Reduced:
     run = store.load(digest)
     if run is None:
         run = reduce_run(task)
+        if task.digest != digest:
+            raise InputOutputError(f"{task}: its files changed while they were read.", "Start again once they rest.")
         store.save(digest, run)
+    check_holds_mean(task, run)
     return Reduced(task.run, digest, n_kept=int(run.kept.sum()), mean_fd=run.mean_fd)
 
 
 def _fit(job: Job, reduced: Sequence[Reduced]) -> GroupFit:
     """Fit the group's parcellations and write them, once all of it is known."""
     space, cohort = job.names.space, job.names.cohort
-    data = GroupData(job.config, job.grid, reduced, space=space, cohort=cohort, n_threads=job.needs.n_threads)
+    n_threads = max(job.needs.n_threads, job.config.execution.omp_nthreads)
+    data = GroupData(job.config, job.grid, reduced, space=space, cohort=cohort, n_threads=n_threads)
     fit = fit_group(data)
     runs = [each.run for each in reduced]
     for parcellation in fit.parcellations:
@@ -444,18 +469,22 @@ def _find_parcellations(job: Job) -> list[Parcellation]:
     found = []
     for n_parcels in job.config.parcellation.n_parcels:
         image = job.names.parcellation(n_parcels, ".nii.gz")
-        if not image.exists():
-            if not job.config.parcellation.choose_n_parcels:  # else one of the candidates is there at most
-                logger.info("There is no %s yet; signals are extracted once the group level has made it.", image)
-            continue
-        parcellation = read_parcellation(image, job.names.parcellation(n_parcels, ".tsv"))
-        if not parcellation.grid.matches(job.grid):
-            raise DataError(
-                f"{image} lies on another grid than the runs: {parcellation.grid} and {job.grid}.",
-                "Choose the runs' resolution with --res, or --target-res as in the group job.",
-            )
-        found.append(parcellation)
+        if image.exists():
+            found.append(_read_parcellation(job, n_parcels))
+        elif not job.config.parcellation.choose_n_parcels:  # else one of the candidates is there at most
+            logger.info("There is no %s yet; signals are extracted once the group level has made it.", image)
     return found
+
+
+def _read_parcellation(job: Job, n_parcels: int) -> Parcellation:
+    image = job.names.parcellation(n_parcels, ".nii.gz")
+    parcellation = read_parcellation(image, job.names.parcellation(n_parcels, ".tsv"))
+    if not parcellation.grid.matches(job.grid):
+        raise DataError(
+            f"{image} lies on another grid than the runs: {parcellation.grid} and {job.grid}.",
+            "Choose the runs' resolution with --res, or --target-res as in the group job.",
+        )
+    return parcellation
 
 
 def _extract(
@@ -469,10 +498,9 @@ def _extract(
     """Write the parcel signals of every run that was reduced."""
     usable = {each.run for each in reduced}
     tasks = [task for task in job.tasks if task.run in usable]
-    n_threads = job.config.execution.omp_nthreads
     with Progress("Extracting signals", len(tasks)) as progress:
         function = partial(extract_task, names=job.names, parcellations=parcellations)
-        for task, outcome in step.run(executor, function, tasks, n_threads=n_threads):
+        for task, outcome in step.run(executor, function, tasks):
             if isinstance(outcome, Exception):
                 failures.add(task, outcome)
             progress.advance(str(task))
@@ -537,24 +565,22 @@ def _write_tangents(
             logger.warning("%s", problem)
 
 
-def _document(
-    job: Job,
-    reduced: Sequence[Reduced],
-    parcellations: Sequence[Parcellation],
-    records: Sequence[RunRecord],
-    command_line: Sequence[str],
-) -> None:
+def _document(job: Job, finished: FinishedJob) -> None:
     """Write the reports and, for the group, the methods."""
+    reports = _reports(job, finished)
+    if job.config.analysis_level == "group":
+        write_methods(job.names.root / "logs", reports.methods)
+    *_, last = reports.write()
+    logger.info("Wrote %s.", last)
+
+
+def _reports(job: Job, finished: FinishedJob) -> "Reports":
+    """Read the parcellations as they are written, so that pages are the same whenever they are made."""
     # Workers import this module; they need not load what draws pictures.
     from bids_parcellate.report.documents import Reports  # noqa: PLC0415
 
-    reports = Reports(job.names, job.config, job.strategy, job.grid, parcellations, reduced, records)
-    reports.write_participants()
-    if job.config.analysis_level == "group":
-        n_parcels = [parcellation.n_parcels for parcellation in parcellations]
-        methods = methods_text(job.config, job.strategy, [each.run for each in reduced], n_parcels)
-        write_methods(job.names.root / "logs", methods)
-        logger.info("Wrote %s.", reports.write_group(methods, command_line, job.selection.warnings))
+    parcellations = [_read_parcellation(job, n_parcels) for n_parcels in finished.n_parcels]
+    return Reports(job.names, job.strategy, job.selection, job.grid, parcellations, finished)
 
 
 def _records(job: Job, reduced: Sequence[Reduced], failures: Failures) -> list[RunRecord]:
@@ -585,24 +611,43 @@ def _summarise(
 ) -> None:
     """Say what was written, what was left out, and where to look."""
     root = job.names.root
-    n_used = sum(record.used for record in records)
+    left_out = [record.run for record in records if not record.used]
+    n_used = len(records) - len(left_out)
     seconds = sum(step.usage.seconds for step in steps if step.usage)
-    lines = [f"Done in {duration(seconds)}. {n_used} runs were used, {len(records) - n_used} were left out."]
+    lines = [f"Done in {duration(seconds)}. {_count(n_used, 'run')} used, {len(left_out)} left out."]
     if parcellations:
         n_without = sum(record.used and record.reason is not None for record in records)
         without = f" ({n_without} without)" if n_without else ""
-        lines.append(f"Parcels: {_join([each.n_parcels for each in parcellations])}, and signals of the runs{without}")
-        lines.append(f"Outputs: {root}")
+        lines.append(
+            f"Made:     {_join([each.n_parcels for each in parcellations])} parcels; time series and connectivity of "
+            f"{_count(n_used, 'run')}{without}"
+        )
     else:
-        lines.append(f"The reductions are in {job.config.work_dir}; run the group level next.")
+        lines.append(f"Made:     reductions of {_count(n_used, 'run')}, in {job.config.work_dir}")
+        lines.append("Next:     run the group level")
+    if left_out:
+        lines.append(f"Left out: {_shortened(left_out)}")
     if any(record.reason for record in records):
-        lines.append(f"Reasons: {root / 'logs' / 'runs.tsv'}")
+        lines.append(f"Reasons:  {root / 'logs' / 'runs.tsv'}")
     if job.config.analysis_level == "group":
-        lines += [f"Report:  {root / 'group.html'}", f"Methods: {root / 'logs' / 'CITATION.md'}"]
+        lines += [f"Report:   {root / 'group.html'} (open it first)", f"Methods:  {root / 'logs' / 'CITATION.md'}"]
     else:
-        lines.append(f"Reports: {root / 'sub-*.html'}")
-    lines.append(f"Log:     {folder / 'bids-parcellate.log'}")
+        lines.append(f"Reports:  {root / 'sub-*.html'}")
+    lines.append(f"Outputs:  {root}")
+    lines.append(f"Log:      {folder / 'bids-parcellate.log'}")
     logger.info("%s", "\n  ".join(lines))
+
+
+_MOST_LABELS = 5
+
+
+def _shortened(labels: Sequence[str]) -> str:
+    more = [f"and {len(labels) - _MOST_LABELS} more"] if len(labels) > _MOST_LABELS else []
+    return ", ".join([*labels[:_MOST_LABELS], *more])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _join(numbers: Sequence[int]) -> str:

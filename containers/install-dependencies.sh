@@ -12,10 +12,10 @@ python -m venv --without-pip "$target"
 python -m pip --python "$target" install --quiet --no-index --no-deps --no-compile "$wheels"/*.whl
 rm -r "$wheels"
 
-# A quarter of that is never read: tests, sources of compiled modules, symbols for debuggers. Libraries that wheels bring
+# A quarter of that is never read: tests, sources and types of compiled modules, symbols for debuggers. Libraries that wheels bring
 # along in *.libs were relocated and must not be stripped.
 find "$target/lib" -depth -type d \( -name tests -o -path '*/joblib/test' -o -path '*/sqlalchemy/testing' \) -exec rm -r {} +
-find "$target/lib" -type f -regextype posix-extended -regex '.*\.(c|cpp|cc|h|hpp|pyx|pxd|pxi|a)' -delete
+find "$target/lib" -type f -regextype posix-extended -regex '.*\.(c|cpp|cc|h|hpp|pyx|pxd|pxi|pyi|a)' -delete
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends binutils >/dev/null
 find "$target/lib" -type f -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} +

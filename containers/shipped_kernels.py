@@ -1,10 +1,10 @@
 """How numba finds the kernels that were compiled when the image was made.
 
-numba uses a cache only where it can also write, which nobody can in a read-only image. Each process therefore gets a
-copy of its own, some hundred kilobytes, among the temporary files; it goes when the process ends. The image names this
-class in NUMBA_CACHE_LOCATOR_CLASSES, and the folder of the kernels in NUMBA_CACHE_DIR.
+numba uses a cache only where it can also write, which nobody can in a read-only image. Each process therefore has a
+folder of its own among the temporary files, with links to the image's kernels; it goes when the process ends.
 """
 
+import os
 import shutil
 import tempfile
 from functools import cache
@@ -15,14 +15,14 @@ from numba.core.caching import UserProvidedCacheLocator
 
 
 @cache
-def _private_copy() -> tempfile.TemporaryDirectory[str]:
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="bids-parcellate-kernels-")
-    shutil.copytree(config.CACHE_DIR, folder.name, dirs_exist_ok=True)
+    shutil.copytree(config.CACHE_DIR, folder.name, copy_function=os.symlink, dirs_exist_ok=True)
     return folder
 
 
 class ShippedKernels(UserProvidedCacheLocator):
-    """Locates kernels in this process's copy of those that the image holds."""
+    """Locates kernels in this process's folder of those that the image holds."""
 
     def get_cache_path(self) -> str:
         """Name the folder of a module's kernels.
@@ -32,4 +32,4 @@ class ShippedKernels(UserProvidedCacheLocator):
         str
             A folder that numba can write to, too.
         """
-        return str(Path(_private_copy().name, Path(super().get_cache_path()).name))
+        return str(Path(_private_folder().name, Path(super().get_cache_path()).name))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
@@ -46,6 +47,10 @@ def test_pybids_gives_back_the_same_numbers(study, layout, n_parcels):
     table = one(layout.get(atlas="Parcellate", scale=n_parcels, template=MNI, suffix="dseg", extension=".tsv"))
     labels, parcels = np.asarray(image.get_image().dataobj), table.get_df()
     np.testing.assert_array_equal(np.unique(labels[labels > 0]), parcels["index"])
+    voxels = [np.argwhere(labels == index) for index in parcels["index"]]
+    assert list(parcels["n_voxels"]) == [len(each) for each in voxels]
+    centres = nib.affines.apply_affine(image.get_image().affine, [each.mean(axis=0) for each in voxels])
+    np.testing.assert_allclose(parcels[["x", "y", "z"]], centres, atol=0.0051)
     assert image.get_metadata()["Parcellation"]["NumberOfParcels"] == n_parcels
     run = {"subject": "01", "session": "2", "task": "rest", "scale": n_parcels, "extension": ".tsv"}
     series = one(layout.get(**run, suffix="timeseries"))
@@ -55,6 +60,22 @@ def test_pybids_gives_back_the_same_numbers(study, layout, n_parcels):
     assert list(signals) == list(related) == list(related.index) == list(parcels["name"])
     np.testing.assert_allclose(related, np.corrcoef(signals.T), atol=1e-5)
     assert series.get_metadata()["RepetitionTime"] == 2.0
+
+
+def test_pybids_gives_a_new_participant_s_numbers_of_an_atlas_that_is_there(study, outputs, tmp_path):
+    """The participant level of a new subject: its tables are those of the group job that has it, byte for byte."""
+    folder = tmp_path / "out"
+    shutil.copytree(outputs / f"tpl-{MNI}", folder / f"tpl-{MNI}")
+    shutil.copy(outputs / "dataset_description.json", folder)
+    options = ["--participant-label", "02", "--n-parcels", "10", "30", "--nprocs", "1"]
+    assert main([str(study[0]), str(folder), "participant", *options]) == 0
+    config = str(files("bids_parcellate") / "data" / "pybids.json")
+    layout = BIDSLayout(folder, validate=False, config=["bids", "derivatives", config])
+    query = {"subject": "02", "suffix": ["timeseries", "relmat"], "extension": ".tsv"}
+    found = layout.get(**query, return_type="file")
+    assert len(found) == 4
+    for path in map(Path, found):
+        assert path.read_bytes() == (outputs / path.relative_to(folder)).read_bytes()
 
 
 def test_pybids_finds_every_file_by_its_entities(outputs, layout):

@@ -35,6 +35,7 @@ def test_the_descriptor_is_valid(descriptor):
 def test_every_option_is_described():
     described = {each["id"].removeprefix("no_") for each in make_descriptor()["inputs"]}
     left_out = {"help", "version", "verbose", "executor", "dask_address", "dask_cluster"}
+    left_out |= {"check", "boilerplate_only", "reports_only", "check_outputs"}
     assert described | left_out == {action.dest for action in build_parser()._actions}
 
 

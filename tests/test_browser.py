@@ -1,4 +1,9 @@
-"""The pages in a real browser: no errors, the viewer draws and answers, links work, paper and dark mode look right."""
+"""The pages in a real browser: no errors, the viewer draws and answers, links work, paper and dark mode look right.
+
+Pictures of them are kept, for eyes. Those of the documentation are made by
+
+    BIDS_PARCELLATE_SCREENSHOTS=docs/images pytest tests/test_browser.py -k documentation
+"""
 
 import os
 import shutil
@@ -9,10 +14,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from bids_parcellate import demo
+from bids_parcellate.cli import main
 from tests.reporting import write_pages
 
-SCREENSHOTS = os.environ.get("BIDS_PARCELLATE_SCREENSHOTS")
-"""Folder for pictures of the pages, for eyes; none are kept by default."""
+SCREENSHOTS = Path(os.environ.get("BIDS_PARCELLATE_SCREENSHOTS", Path(__file__).parents[1] / "build" / "screenshots"))
 
 # WebGL without a graphics card; sandboxes need privileges that containers lack.
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -67,12 +73,11 @@ class Visit:
         if message.type in ("error", "warning") and "GPU stall" not in message.text:
             self.problems.append(message.text)
 
-    def keep(self, name, target=None):
-        """Take a picture, as an array; keep it where a folder for them is named."""
-        content = (target or self.page).screenshot()
-        if SCREENSHOTS:
-            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            Path(SCREENSHOTS, f"{name}.png").write_bytes(content)
+    def keep(self, name, target=None, **options):
+        """Take a picture, give its bytes, and keep it in the folder for them."""
+        content = (target or self.page).screenshot(**options)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        (SCREENSHOTS / f"{name}.png").write_bytes(content)
         return content
 
 
@@ -239,6 +244,28 @@ def test_every_page_fits_its_window(browser, group_page):
             visit.context.close()
 
 
+def test_the_keyboard_is_enough(browser, group_page):
+    visit = Visit(browser, group_page)
+    page = visit.page
+    page.wait_for_selector(READY)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0, "it is shown once it has the focus"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    page.focus("#viewer-parcel")
+    before = selected(page)
+    page.keyboard.press("ArrowDown")
+    assert selected(page) != before
+    folded = page.locator("details").first
+    folded.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert folded.locator("table").is_visible()
+    assert visit.problems == []
+    visit.context.close()
+
+
 def luminances(browser, path, scheme, tmp_path):
     visit = Visit(browser, path, color_scheme=scheme)
     name = f"{path.stem}-{scheme}"
@@ -271,3 +298,109 @@ def test_on_paper_there_is_no_viewer_and_no_cut_table(browser, group_page, tmp_p
     assert pixels(visit.keep("paper"), tmp_path).mean(axis=-1)[0, 0] > 240, "paper is white, in dark mode too"
     assert visit.page.pdf().startswith(b"%PDF")
     visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def demo_page(tmp_path_factory):
+    """The page of the demo as it is."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    assert demo.main([str(folder)]) == 0
+    return folder / "bids-parcellate" / "group.html"
+
+
+@pytest.fixture(scope="module")
+def real_page(shared_data, tmp_path_factory):
+    """The page of a job on two real runs."""
+    folder = tmp_path_factory.mktemp("real")
+    dataset = shared_data / "real" / "twosub_mni4mm"
+    options = ["--confounds", "none", "--n-parcels", "50", "200", "--nprocs", "1"]
+    assert main([str(dataset), str(folder), "group", *options]) == 0
+    return folder / "group.html"
+
+
+@pytest.fixture(scope="module", params=["demo", "real"])
+def finished(request):
+    return request.param, request.getfixturevalue(f"{request.param}_page")
+
+
+class TestFinishedJobs:
+    """The pages that jobs have written, of simulated and of real data."""
+
+    @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+    def test_every_page_looks_as_it_should(self, browser, finished, width, scheme, tmp_path):
+        name, group = finished
+        for path in (group, min(group.parent.glob("sub-*.html"))):
+            visit = Visit(browser, path, color_scheme=scheme)
+            visit.page.set_viewport_size({"width": width, "height": 900})
+            if path == group:
+                visit.page.wait_for_selector(READY)
+                drawn = canvas_pixels(visit.page, tmp_path)
+                assert (np.ptp(drawn, axis=-1) > 60).mean() > 0.05, "parcels have colours"
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+            visit.page.add_style_tag(content="nav { position: static !important }")  # else it is in every part
+            height = visit.page.evaluate("document.documentElement.scrollHeight")
+            whole = {"x": 0, "y": 0, "width": width, "height": min(height, 8000)}  # Chromium draws no more at once
+            visit.keep(f"{name}-{path.stem}-{width}-{scheme}", full_page=True, clip=whole)
+            assert visit.problems == []
+            visit.context.close()
+
+    def test_a_click_selects_a_parcel_and_links_lead_there_and_back(self, browser, finished):
+        visit = Visit(browser, finished[1])
+        page = visit.page
+        page.wait_for_selector(READY)
+        page.locator("#viewer").scroll_into_view_if_needed()
+        box = page.locator("#viewer-canvas").bounding_box()
+        names = {selected(page)}
+        for across in (0.2, 0.26, 0.32):
+            page.mouse.click(box["x"] + across * box["width"], box["y"] + 0.75 * box["height"])
+            page.wait_for_timeout(200)
+            names.add(selected(page))
+        assert len(names) > 1
+        page.locator("a[href^='sub-']").last.click()
+        page.wait_for_url("**/sub-*.html#*")
+        assert page.locator("svg.carpet").count() >= 2
+        page.get_by_role("link", name="Group report").click()
+        page.wait_for_selector(READY)
+        assert visit.problems == []
+        visit.context.close()
+
+
+class TestPicturesOfTheDocumentation:
+    @pytest.fixture
+    def shown(self, browser):
+        visits = []
+
+        def show(path, width, height):
+            visits.append(Visit(browser, path))
+            visits[-1].page.set_viewport_size({"width": width, "height": height})
+            visits[-1].page.add_style_tag(content="html { scroll-padding-top: 0 } nav { position: static !important }")
+            return visits[-1]
+
+        yield show
+        for visit in visits:
+            visit.context.close()
+
+    def assert_small(self, content):
+        assert 20_000 < len(content) < 200_000
+
+    def test_the_group(self, shown, demo_page):
+        visit = shown(demo_page, 1000, 1200)
+        visit.page.wait_for_selector(READY)
+        visit.page.wait_for_timeout(500)
+        self.assert_small(visit.keep("report-group"))
+
+    def test_quality(self, shown, demo_page):
+        visit = shown(demo_page, 1000, 520)
+        visit.page.wait_for_selector(READY)
+        visit.page.locator("#quality").evaluate("heading => heading.scrollIntoView()")
+        self.assert_small(visit.keep("report-quality"))
+
+    def test_the_viewer(self, shown, real_page):
+        visit = shown(real_page, 1100, 900)
+        visit.page.wait_for_selector(READY)
+        visit.page.select_option("#viewer-colour", "correlation")
+        visit.page.wait_for_timeout(500)
+        self.assert_small(visit.keep("report-viewer", visit.page.locator("#viewer")))
+
+    def test_a_participant(self, shown, demo_page):
+        self.assert_small(shown(demo_page.with_name("sub-01.html"), 1100, 1250).keep("report-participant"))

@@ -72,7 +72,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 def test_mistakes_have_their_exit_code_and_no_traceback(arguments, code, message, capsys):
     assert main(arguments) == code
     error = capsys.readouterr().err
-    assert error.startswith("ERROR: ")
+    assert "ERROR: " in error
     assert message in error
     assert "Traceback" not in error
 

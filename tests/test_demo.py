@@ -21,6 +21,8 @@ from scipy import ndimage
 from bids_parcellate import demo
 from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain
+from bids_parcellate.outputs.validation import find_problems
+from tests.outputs import validator_issues
 
 SMALL = {"n_subjects": 2, "n_volumes": 80, "voxel_size": 8.0, "n_parcels": 20}
 N_NON_STEADY_STATE = 2
@@ -417,4 +419,6 @@ def test_the_demo_finds_the_true_parcels(tmp_path, capsys):
     assert found.name in said
     agreement = demo.compare(found, next((out / "truth").glob("*.nii.gz")))
     assert agreement.adjusted_rand_index == pytest.approx(index, abs=5e-4)
+    assert find_problems(out / "bids-parcellate") == []
+    assert validator_issues(out / "bids-parcellate") == []
     assert agreement.n_parcels == 60

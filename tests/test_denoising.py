@@ -40,7 +40,7 @@ OTHERS = [
     {"smoothing_fwhm": 6.5},
     {"low_pass": 0.1},
     {"high_pass": 0.1},
-    {"high_pass": 1e-05},
+    {"high_pass": 0.0001},
     {"low_pass": 0.1, "high_pass": 0.01},
     {"detrend": False},
     {"standardize": "psc"},

@@ -199,8 +199,12 @@ class TestVoxels:
         assert max(drawn.shape) <= 240
 
     def test_coverage_has_a_row_for_each_participant(self):
-        (drawn,) = Drawn(draw_coverage(np.array([[1.0, 1.0], [0.0, 0.5]]), label="Coverage")).pictures()
-        np.testing.assert_array_equal(drawn, color_shares(np.array([[1.0, 1.0], [0.0, 0.5]])))
+        shares = np.array([[1.0, 1.0], [0.0, 0.5]])
+        drawn = Drawn(draw_coverage(shares, ["sub-01", "sub-02"], label="Coverage"))
+        np.testing.assert_array_equal(drawn.pictures()[0], color_shares(shares))
+        assert drawn.texts == ["sub-01", "sub-02"]
+        many = Drawn(draw_coverage(np.ones((31, 2)), ["sub"] * 31, label="Coverage"))
+        assert many.texts == []
 
     def test_slices_are_upright_and_to_scale(self):
         labels = np.zeros((8, 10, 12), dtype=np.int32)

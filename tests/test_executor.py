@@ -1,12 +1,20 @@
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from bids_parcellate.errors import InputOutputError
+from bids_parcellate.execution import executor as executor_module
 from bids_parcellate.execution.executor import open_executor, run_tasks, usable_cores
+
+ROOT = Path(__file__).parents[1]
 
 
 def square(number):
@@ -38,10 +46,10 @@ def test_outcomes_come_in_order_with_errors_in_their_place(n_workers):
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_threads_of_linear_algebra_are_bounded(n_workers):
+def test_linear_algebra_has_one_thread(n_workers):
     with open_executor(n_workers) as executor:
-        outcomes = [dict(run_tasks(executor, threads, [0], n_threads=n_threads))[0] for n_threads in (1, 2)]
-    assert [set(counts) for counts in outcomes] == [{1}, {2}]
+        ((_, counts),) = run_tasks(executor, threads, [0])
+    assert set(counts) == {1}
 
 
 def test_tasks_and_results_do_not_pile_up():
@@ -65,3 +73,59 @@ def test_a_dead_worker_is_reported():
 
 def test_there_is_a_core():
     assert 1 <= usable_cores() <= os.cpu_count()
+
+
+def stop(number):
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number
+
+
+def start_workers(executor):
+    list(executor.map(abs, range(2)))
+    workers = [Path(f"/proc/{child.pid}") for child in multiprocessing.active_children()]
+    assert len(workers) == 2
+    return workers
+
+
+def test_workers_that_hang_are_killed_and_reported(monkeypatch):
+    monkeypatch.setattr(executor_module, "_INTERVAL", 0.5)
+    monkeypatch.setattr(executor_module, "_PATIENCE", 1.0)
+    with open_executor(2) as executor:
+        workers = start_workers(executor)
+        with pytest.raises(InputOutputError, match="did nothing for 1 s"):
+            list(run_tasks(executor, stop, range(4)))
+    assert not any(worker.exists() for worker in workers)
+
+
+def test_a_worker_that_hangs_does_not_keep_a_job_from_its_end(monkeypatch):
+    monkeypatch.setattr(executor_module, "_INTERVAL", 0.5)
+    with open_executor(2) as executor:
+        workers = start_workers(executor)
+        next(run_tasks(executor, stop, range(2)))
+    assert not any(worker.exists() for worker in workers)
+
+
+_PARENT = """
+from bids_parcellate.execution.executor import open_executor
+import os, time
+
+if __name__ == "__main__":
+    with open_executor(2) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        executor.submit(time.sleep, 100).result()
+"""
+
+
+def test_workers_do_not_outlive_a_job_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(_PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker lived on")

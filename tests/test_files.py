@@ -1,12 +1,15 @@
+import errno
+import fcntl
 import os
 import resource
+import shutil
 import signal
 import stat
 
 import pytest
 
 from bids_parcellate.errors import OutputError, WriteError
-from bids_parcellate.io.files import make_folder, write_atomically
+from bids_parcellate.io.files import make_folder, require_space, write_atomically
 
 
 def test_content_and_folders_are_made(tmp_path):
@@ -56,3 +59,48 @@ def test_a_full_disk_is_said_and_the_earlier_file_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"earlier"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_job_left_is_removed_but_not_what_another_writes(tmp_path):
+    leftover, alive = (tmp_path / f".bids-parcellate-{name}.tmp" for name in ("leftover", "alive"))
+    leftover.write_text("half")
+    with alive.open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_atomically(tmp_path / "file", b"")
+    assert sorted(each.name for each in tmp_path.iterdir()) == [alive.name, "file"]
+
+
+def test_a_file_that_is_taken_for_a_leftover_is_written_again(tmp_path, monkeypatch):
+    """Another job removes it between its creation and its lock, the first three times."""
+    taken, flock = [], fcntl.flock
+
+    def take_and_lock(file, how):
+        if len(taken) < 3:
+            taken.append(file.name)
+            os.unlink(file.name)  # noqa: PTH108
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", take_and_lock)
+    assert write_atomically(tmp_path / "file", b"whole").read_bytes() == b"whole"
+    assert len(taken) == 3
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_disks_without_locks_are_written_to(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".bids-parcellate-unknown.tmp").touch()
+    assert write_atomically(tmp_path / "file", b"whole").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_space_that_is_missing_is_said_and_what_is_held_counts(tmp_path):
+    available = shutil.disk_usage(tmp_path).free // 2**20
+    require_space(tmp_path, available // 2)
+    with pytest.raises(WriteError, match=rf"needs up to {2 * available} MB in {tmp_path}; its disk has \d+ MB"):
+        require_space(tmp_path, 2 * available)
+    with (tmp_path / "held.npz").open("wb") as file:
+        file.truncate(2 * available * 2**20)  # a hole
+    require_space(tmp_path, 2 * available)

@@ -1,9 +1,6 @@
 """The group's part of a job through the command line: choice of a number, contiguity, weights, names, figures."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.cli import main
 from bids_parcellate.demo import write_dataset
+from bids_parcellate.group.data import GroupData
 from bids_parcellate.outputs.validation import find_problems
+from tests.outputs import validator_issues
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +58,6 @@ def read_table(folder, n_parcels):
 def read_figures(folder):
     (path,) = folder.glob("tpl-*/anat/*_qc.tsv")
     return pd.read_csv(path, sep="\t"), json.loads(path.with_suffix(".json").read_text())
-
-
-def validator_issues(folder):
-    command = [Path(sys.executable).with_name("bids-validator-deno"), folder, "--format", "json"]
-    return json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["issues"]["issues"]
 
 
 class TestChoice:
@@ -115,6 +109,23 @@ class TestFigures:
         # Voxels at boundaries are less stable than those inside.
         inside = ndimage.generic_filter(labels, lambda values: float(np.ptp(values) == 0), size=3) > 0
         assert share[inside & (labels > 0)].mean() > share[~inside & (labels > 0)].mean()
+
+    def test_of_stability_are_of_participants_drawn_with_replacement(self, run_job, monkeypatch):
+        merged = []
+
+        def merge(data, reduced):
+            merged.append([each.run.participant for each in reduced])
+            return merge_all(data, reduced)
+
+        merge_all = GroupData._merge
+        monkeypatch.setattr(GroupData, "_merge", merge)
+        run_job("--n-parcels", "11", "--quality", "full", "--n-bootstrap", "6", "--random-seed", "3")
+        samples = merged[-6:]
+        for runs in samples:
+            n_times = {name: runs.count(name) / (2 if name == "01" else 1) for name in set(runs)}  # 01 has two runs
+            assert sum(n_times.values()) == 4
+            assert all(number == int(number) for number in n_times.values())
+        assert len({tuple(runs) for runs in samples}) > 3
 
     def test_do_not_change_the_parcels(self, run_job, chosen):
         plain = run_job("--n-parcels", "12", "--quality", "none")

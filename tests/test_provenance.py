@@ -1,8 +1,10 @@
 """What a job says of itself: its record, its methods in all forms, the messages of its workers, its summary."""
 
+import html
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +14,7 @@ from bids_parcellate.cli import main
 from bids_parcellate.config import build_config
 from bids_parcellate.outputs.citation import Reference, bibtex, methods_html, methods_latex
 from bids_parcellate.outputs.software import find_container, image_version
+from bids_parcellate.workflow import write_boilerplate
 from tests.outputs import digests
 
 
@@ -84,10 +87,13 @@ def test_messages_and_costs_of_workers_come_back(failed):
 def test_the_summary_says_what_was_left_out_and_where_to_look(failed):
     log = only(failed, "logs/*/bids-parcellate.log").read_text()
     summary = log[log.index("Done in") :]
-    assert "2 runs were used, 1 were left out." in summary
-    for path in re.findall(r"(?:Reasons|Report|Methods|Log): +(\S+)", summary):
-        assert (failed / path).is_file()
-    assert len(re.findall(r"\n  ", summary)) == 6
+    assert "2 runs used, 1 left out." in summary
+    lines = dict(re.findall(r"\n  (\w[\w ]*): +(.+)", summary))
+    assert list(lines) == ["Made", "Left out", "Reasons", "Report", "Methods", "Outputs", "Log"]
+    assert lines["Made"] == "10 parcels; time series and connectivity of 2 runs"
+    assert lines["Left out"] == "sub-02_ses-1_task-rest"
+    for name in ("Reasons", "Report", "Methods", "Log"):
+        assert (failed / lines[name].split()[0]).is_file()
 
 
 def test_a_job_that_fails_is_on_record(study, tmp_path):
@@ -163,6 +169,66 @@ def test_every_reference_of_a_job_is_cited_in_latex(study, tmp_path):
     assert len(listed) >= 5
     assert cited <= listed
     assert {"Ward1963", "Varoquaux2010", "Ledoit2004", "Lindquist2019"} <= cited
+
+
+FULL = {
+    "denoising": {"confounds": "scrubbing", "low_pass": 0.1, "high_pass": 0.01},
+    "parcellation": {"n_parcels": "auto", "individual": True},
+    "signals": {"connectivity": ["pearson", "partial", "tangent"]},
+    "quality": {"level": "full"},
+}
+
+
+@pytest.fixture(scope="module", params=["ward", "rena", "kmeans"])
+def all_forms(request, study, tmp_path_factory):
+    """The methods of a job that uses all that there is, in the folder where they are written."""
+    folder = tmp_path_factory.mktemp("methods")
+    options = {"bids_dir": str(study[0]), "output_dir": str(folder), "analysis_level": "group", **FULL}
+    parcellation = FULL["parcellation"] | {"method": request.param, "contiguous": request.param == "kmeans"}
+    write_boilerplate(build_config(options | {"parcellation": parcellation}))
+    return folder / "logs"
+
+
+def form(folder, kind):
+    return (folder / f"CITATION.{kind}").read_text()
+
+
+def test_each_form_says_the_same(all_forms):
+    body, _, listed = form(all_forms, "md").partition("## References\n")
+    references = [Reference.parse(line.removeprefix("- ")) for line in listed.splitlines() if line]
+    assert len(references) >= 8
+    cited = body
+    for reference in references:
+        cited, n_mentions = reference.mention.subn(reference.key, cited)
+        assert n_mentions >= 1, "what is listed is cited"
+    assert not re.search(r"\b(19|20)\d\d[),;]", cited), "what is cited is listed"
+
+    text = form(all_forms, "tex")
+    latex = text[text.index(r"\begin{document}") + 16 : text.index(r"\bibliographystyle")]
+    latex = re.sub(r"\\(?:cite\w+|(?:sub)*section\*)\{(\w+)\}", r"\1", latex).replace("\\%", "%")
+    assert latex.split() == re.sub(r"^#+ ", "", cited, flags=re.MULTILINE).split()
+
+    page = html.unescape(re.sub(r"<title>.*?</title>|<[^>]*>", " ", form(all_forms, "html")))
+    assert page.split() == re.sub(r"^(#+|-) ", "", form(all_forms, "md"), flags=re.MULTILINE).split()
+
+    entries = dict(re.findall(r"@misc\{(\w+),\n(.*?)^\}", form(all_forms, "bib"), flags=re.DOTALL | re.MULTILINE))
+    assert set(entries) == {reference.key for reference in references}
+    assert set(re.findall(r"\\cite\w+\{(\w+)\}", text)) == set(entries)
+
+
+def test_latex_makes_a_document_of_it(all_forms, tmp_path):
+    for program in ("pdflatex", "bibtex"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} found: apt-get install texlive-latex-base")
+    shutil.copytree(all_forms, tmp_path, dirs_exist_ok=True)
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "CITATION"]
+    for command in (latex, ["bibtex", "CITATION"], latex, latex):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    log = (tmp_path / "CITATION.log").read_text(errors="replace")
+    assert "Output written on CITATION.pdf" in log
+    assert "undefined" not in log
+    assert "Warning" not in log
+    assert "warning$ -- 0" in (tmp_path / "CITATION.blg").read_text()
 
 
 def test_texts_that_are_no_reference_are_refused():

@@ -334,8 +334,35 @@ class TestGroupReport:
         assert "Five is best." in words
         assert "<i></th><td>7</td><td>n/a</td>" in words
         assert "1 of 2 parcels lack half of their voxels or more in some participant." in words
-        assert "least in sub-02 with 70%" in words
+        assert "least in sub-02 with 70.0%" in words
         assert "Homogeneity by number of parcels. 5: 0.500 (random 0.200), 12: 0.600 (random 0.300)." in words
+
+    def test_parcels_no_better_than_random_ones_are_a_warning(self, names, result):
+        rows = [
+            (5, "held_out_explained_variance", 0.25, 0.2, 0.1),
+            (12, "held_out_explained_variance", 0.5, 0.2, 0.1),
+            (5, "split_half_adjusted_rand", 0.1, 0.3, 0.05),
+            (12, "split_half_adjusted_rand", 0.1, 0.3, 0.05),
+            (99, "split_half_adjusted_rand", 0.1, 0.3, 0.05),  # a candidate that was not chosen
+            (5, "boundary_coefficient", 0.3, 0.0, 0.1),
+            (5, "homogeneity", 0.1, 0.3, 0.05),
+        ]
+        figures = pd.DataFrame(rows, columns=["n_parcels", "figure", "value", "random_mean", "random_sd"])
+        warnings = group_content(names, replace(result, figures=figures)).warnings
+        assert [warning for warning in warnings if "random" in warning] == [
+            "Held-out explained variance: 5 parcels do no better than random ones of the same sizes (see Quality).",
+            "Split-half adjusted Rand index: 5 and 12 parcels do no better than random ones of the same sizes "
+            "(see Quality).",
+        ]
+
+    def test_titles_name_the_atlas_of_each_number_of_parcels(self, names, result):
+        assert group_content(names, result).title == "Atlas Study"
+        assert group_content(replace(names, atlas="Study{}"), result).title == "Atlases Study5, Study12"
+
+    def test_every_number_of_parcels_has_its_picture(self, content):
+        drawn = [part.slices for part in content.parcellations]
+        assert [drawing.label for drawing in drawn] == ["Slices through 5 parcels", "Slices through 12 parcels"]
+        assert drawn[0].markup != drawn[1].markup
 
     @settings(deadline=None, max_examples=25)
     @given(text=st.text(st.sampled_from("<>&\"'`=/ abc{}%#-\n"), min_size=1))

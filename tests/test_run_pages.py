@@ -19,11 +19,12 @@ from bids_parcellate.report.readings import (
     read_activity,
     read_coverage,
     read_figures,
+    read_kept,
     read_motion,
     read_records,
     read_series,
 )
-from bids_parcellate.report.run_pages import PageSettings, write_participant_report
+from bids_parcellate.report.run_pages import PageSettings, RunMaterial, write_participant_report
 from bids_parcellate.workflow import prepare
 from tests.reporting import material_of
 
@@ -94,6 +95,24 @@ class TestPage:
         assert f"Left out: Too short {NASTY}." in words_of(path)
         assert NASTY not in path.read_text(encoding="utf-8")
 
+    def test_a_participant_of_any_name_is_mere_text(self, settings, material, records):
+        path = write_participant_report("<script>", records, material, settings)
+        text = path.read_text(encoding="utf-8")
+        path.unlink()
+        assert "sub-<script>" not in text
+        assert "<h1>sub-&lt;script&gt;</h1>" in text
+
+    def test_the_atlas_is_that_of_its_parcels(self, settings, material, records):
+        named = replace(settings, names=replace(settings.names, atlas="Study{}"))
+        assert "Atlas Study10, space" in words_of(write_participant_report("01", records, material, named))
+
+    def test_what_the_work_folder_no_longer_holds_is_told(self, settings, material, records):
+        forgotten = [RunMaterial(each.run, each.kept) for each in material]
+        text = words_of(write_participant_report("01", records, forgotten, settings))
+        assert text.count("no longer holds the mean image and the carpets of this run") == len(material)
+        assert "Framewise displacement (mm)" in text
+        assert "Before cleaning" not in text
+
     def test_without_portrait_confounds_or_parcels_there_is_less(self, settings, material, records):
         bare = [replace(each, portrait=None, run=replace(each.run, confounds=None)) for each in material]
         path = write_participant_report("01", records, bare, replace(settings, parcellations=[], has_group_page=False))
@@ -161,6 +180,11 @@ class TestReadings:
         motion = read_motion(run)
         np.testing.assert_allclose(motion.framewise_displacement, table["framewise_displacement"])
         np.testing.assert_allclose(motion.std_dvars, table["std_dvars"])
+
+    def test_kept_volumes_are_those_that_are_not_censored(self, job):
+        run = job.selection.runs[0]
+        assert list(np.flatnonzero(~read_kept(job.names, run))) == [0, 1]
+        assert read_kept(replace(job.names, desc="other"), run) is None
 
     def test_figures_are_those_that_were_written(self, job):
         figures, reason = read_figures(job.names)

@@ -39,6 +39,13 @@ def test_starting_loads_no_scientific_library(statement: str) -> None:
     assert not HEAVY & packages
 
 
+def test_a_job_without_k_means_does_not_load_scikit_learn() -> None:
+    """It would add a quarter to the memory of every worker."""
+    loaded = lines_printed_by("import bids_parcellate.workflow, sys; print('---', *sys.modules, sep='\\n')")
+    assert "numba" in loaded
+    assert not {"sklearn", "matplotlib", "templateflow"} & set(loaded)
+
+
 WATCH = """
 import sys
 from pathlib import Path

@@ -6,6 +6,7 @@ fMRIPrep, "How do I select only certain files to be input to fMRIPrep?": the for
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bids_parcellate.io.naming import ENTITY_ORDER
 # The labels that an entity may have; None stands for its absence, ANY for whatever label.
 Query = Mapping[str, tuple[str | None, ...]]
 ANY = "*"
+_LABEL = r"(?!\d{19})[^\ud800-\udfff]{1,255}"  # what could be part of a file's name
 
 _IMAGE = (".nii.gz", ".nii")
 QUERIES: Mapping[str, Query] = {
@@ -165,7 +167,7 @@ def _parse_query(name: str, query: Mapping[str, object]) -> Query:
 def _parse_label(name: str, entity: str, key: str, value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+    if not isinstance(value, str | int) or isinstance(value, bool) or not re.fullmatch(_LABEL, str(value)):
         raise UsageError(
             f"{json.dumps(value)} for {entity!r} in the query {name!r} is no label.",
             "A label is text or a whole number; null means absent, '*' any; several labels are a list.",

@@ -140,6 +140,7 @@ def _read_description(root: Path, *, lenient: bool) -> dict[str, Any] | None:
             return None
         require_content(path)
         content = json.loads(path.read_bytes())
+        json.dumps(content, ensure_ascii=False).encode()  # halves of characters, as in "\ud800", cannot be written on
     except (ParcellateError, OSError, ValueError, RecursionError) as error:  # ValueError: bad JSON, bad encoding
         message = f"{path} cannot be read: {getattr(error, 'message', error)}"
         if not lenient:

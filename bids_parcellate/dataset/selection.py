@@ -1,5 +1,6 @@
 """From a request to runs: find the datasets, ask for files, choose the images, examine each run."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,7 +131,7 @@ def _refuse_database_inside(database_dir: Path | None, roots: Sequence[Path]) ->
     if database_dir is None:
         return
     for root in roots:
-        if database_dir.resolve().is_relative_to(root.resolve()):
+        if Path(os.path.realpath(database_dir)).is_relative_to(os.path.realpath(root)):
             raise UsageError(
                 f"--bids-database-dir {database_dir} is in the dataset {root}, to which nothing is written.",
                 "Choose a folder outside of it.",

@@ -6,6 +6,7 @@ BIDS 1.11.1, "The Inheritance Principle".
 """
 
 import json
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from bids_parcellate.errors import DataError
 from bids_parcellate.io.images import require_content
 from bids_parcellate.io.naming import ENTITY_ORDER
 
-_LONGEST = 1e6  # seconds between volumes; a whole number in JSON may be larger than any float
+_SHORTEST, _LONGEST = 0.01, 100.0  # seconds between volumes; what is beyond is most often in milliseconds
 _N_LISTINGS = 256  # folders whose sidecars are remembered; runs come sorted
 _RANKS = {key: rank for rank, key in enumerate(ENTITY_ORDER)}
 
@@ -108,10 +109,11 @@ def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path
     Raises
     ------
     DataError
-        If there is none, if it is no positive number, or if the volumes are not equally spaced.
+        If there is none, if it is no number of seconds that a scanner could take, or if the volumes are not equally
+        spaced.
     """
     if "RepetitionTime" in metadata:
-        return _positive_seconds(metadata["RepetitionTime"], path)
+        return _plausible(metadata["RepetitionTime"], f"the RepetitionTime of {path}", "Correct the sidecar")
     if "VolumeTiming" in metadata:
         raise DataError(
             f"the volumes of {path} are not equally spaced: its sidecar has VolumeTiming, no RepetitionTime.",
@@ -122,14 +124,18 @@ def repetition_time(metadata: Mapping[str, Any], from_header: float | None, path
             f"{path} has no repetition time: neither in a sidecar nor, with a unit, in its header.",
             f'Write it in seconds to a sidecar beside the image: {{"RepetitionTime": ...}} in {_sidecar_name(path)}.',
         )
-    return from_header
+    write = f'write {{"RepetitionTime": ...}} to {_sidecar_name(path)} beside the image'
+    return _plausible(from_header, f"the repetition time in the header of {path}", f"Correct the header, or {write}")
 
 
-def _positive_seconds(value: object, path: Path) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _LONGEST:
+def _plausible(value: object, what: str, way_out: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise DataError(f"{what} is {json.dumps(value)}, which is no positive number of seconds.", f"{way_out}.")
+    if not _SHORTEST <= value <= _LONGEST:
         raise DataError(
-            f"the RepetitionTime of {path} is {json.dumps(value)}, which is no positive number of seconds.",
-            "Correct the sidecar.",
+            f"{what} is {reprlib.repr(value)}, which is no positive number of seconds that a volume takes "
+            f"({_SHORTEST:g} to {_LONGEST:g}).",
+            f"{way_out}: it may be in milliseconds.",
         )
     return float(value)
 

@@ -18,7 +18,8 @@ from bids_parcellate.estimator.fitting import move_labels
 from bids_parcellate.estimator.masker import Masker, check_signals
 from bids_parcellate.estimator.resources import working
 from bids_parcellate.io.masking import Mask
-from bids_parcellate.numerics.cluster import Agglomerative, FeatureClusterer, Method
+from bids_parcellate.numerics.cluster import Method
+from bids_parcellate.numerics.cluster.estimators import Agglomerative, FeatureClusterer
 from bids_parcellate.numerics.features import FeatureMode, features
 from bids_parcellate.numerics.graph import voxel_adjacency
 from bids_parcellate.numerics.quality.shape import shapes

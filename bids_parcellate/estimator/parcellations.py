@@ -16,7 +16,8 @@ from bids_parcellate.estimator.fitted_parcels import FittedParcels
 from bids_parcellate.estimator.fitting import connect_voxels, merge_runs
 from bids_parcellate.estimator.masker import Masker
 from bids_parcellate.estimator.resources import open_memory, working
-from bids_parcellate.numerics.cluster import SPATIAL_METHODS, FeatureClusterer, Method, ReNA, make_clusterer
+from bids_parcellate.numerics.cluster import SPATIAL_METHODS, Method
+from bids_parcellate.numerics.cluster.estimators import FeatureClusterer, ReNA, make_clusterer
 from bids_parcellate.numerics.features import FeatureMode, features
 from bids_parcellate.runs.inputs import collect_runs
 from bids_parcellate.runs.preprocessing import Preprocessing
@@ -127,7 +128,7 @@ class Parcellations(FittedParcels):
 
     See Also
     --------
-    bids_parcellate.numerics.cluster : The methods, for arrays.
+    bids_parcellate.numerics.cluster.estimators : The methods, for arrays.
 
     Notes
     -----

@@ -59,7 +59,8 @@ def connect(address: str) -> Iterator[Executor]:
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InputOutputError(f"No Dask scheduler answers at {address}: {error}") from error
+        message = f"No Dask scheduler answers at {address}: {error}"
+        raise InputOutputError(message, "Start one with `dask scheduler`, and check the address.") from error
     with client:
         yield DaskExecutor(client)
 

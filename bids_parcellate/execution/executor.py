@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -18,6 +22,10 @@ Result = TypeVar("Result")
 
 # Tasks that are handed out before the first of them is done; more than any machine has cores.
 _AHEAD = 512
+
+# A network disk may come back after minutes; a worker that was stopped, or waits for another for ever, does not.
+_PATIENCE = 300.0  # s
+_INTERVAL = 10.0  # between two looks at the workers, s
 
 
 class SerialExecutor(Executor):
@@ -44,6 +52,88 @@ class SerialExecutor(Executor):
         except Exception as error:  # noqa: BLE001 - handed to the caller through the future, as executors do
             future.set_exception(error)
         return future
+
+
+class LocalExecutor(ProcessPoolExecutor):
+    """Worker processes of this machine that cannot keep a job waiting for ever, and do not outlive it.
+
+    Parameters
+    ----------
+    n_workers : int
+        Number of processes.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        self._others = set(multiprocessing.active_children())
+        # Fresh interpreters: forking a process that has threads (BLAS, numba) can hang.
+        super().__init__(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+    @property
+    def _workers(self) -> list[BaseProcess]:
+        return [child for child in multiprocessing.active_children() if child not in self._others]
+
+    def wait_for(self, future: Future[Any]) -> None:
+        """Wait until a task is done, as long as any worker works.
+
+        The workers hang if none of them uses processor time for 300 s while a task is pending. Time in which this
+        process itself was suspended does not count. Without ``/proc`` (not on Linux) it waits for ever.
+
+        Parameters
+        ----------
+        future : Future
+            The task's.
+
+        Raises
+        ------
+        InputOutputError
+            If the workers hang; they are killed.
+        """
+        quiet, before = 0.0, ""
+        while not wait([future], timeout=_INTERVAL).done:
+            used = "".join(map(_processor_time, self._workers))
+            quiet = quiet + _INTERVAL if used and used == before else 0.0
+            before = used
+            if quiet >= _PATIENCE:
+                self._kill()
+                raise InputOutputError(
+                    f"The worker processes did nothing for {quiet:.0f} s: one was stopped, or waits for a disk.",
+                    "Look at the disks and the machine, and start again; what is done is kept.",
+                )
+
+    def close(self) -> None:
+        """End the workers; one that does not end by itself is killed."""
+        workers = self._workers
+        self.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            connection.wait([worker.sentinel], timeout=_INTERVAL)
+            worker.kill()
+            worker.join()
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed, of which it would hear nothing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
+
+
+def _processor_time(process: BaseProcess) -> str:
+    """Give the processor time of a process so far, as the kernel writes it; nothing where it cannot be read."""
+    try:
+        status = Path(f"/proc/{process.pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    _, _, after_name = status.rpartition(")")
+    return " ".join([f"{process.pid}", *after_name.split()[11:13]]) + "\n"  # user, system
 
 
 def usable_cores() -> int:
@@ -74,13 +164,15 @@ def open_executor(n_workers: int) -> Iterator[Executor]:
     if n_workers == 1:
         yield SerialExecutor()
         return
-    # Fresh interpreters: forking a process that has threads (BLAS, numba) can hang.
-    with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn")) as executor:
+    executor = LocalExecutor(n_workers)
+    try:
         yield executor
+    finally:
+        executor.close()
 
 
 def run_tasks(
-    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], *, n_threads: int = 1
+    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Result | Exception]]:
     """Run one function on many tasks.
 
@@ -92,8 +184,6 @@ def run_tasks(
         It takes a task.
     tasks : iterable
         The tasks. Only some of them are handed out ahead, so that neither they nor their results pile up.
-    n_threads : int, default=1
-        Threads that linear algebra may use in each task.
 
     Yields
     ------
@@ -105,17 +195,19 @@ def run_tasks(
     Raises
     ------
     InputOutputError
-        If a worker process died, as it does when the machine runs out of memory.
+        If a worker process died, as it does when the machine runs out of memory, or the workers hang.
     """
     pending: deque[tuple[Task, Future[Result]]] = deque()
     remaining = iter(tasks)
     try:
         while True:
             for task in islice(remaining, _AHEAD - len(pending)):
-                pending.append((task, executor.submit(_limited, function, task, n_threads)))
+                pending.append((task, executor.submit(_limited, function, task)))
             if not pending:
                 return
             task, future = pending.popleft()
+            if isinstance(executor, LocalExecutor):
+                executor.wait_for(future)
             outcome = _outcome(task, future)
             yield task, outcome
     finally:
@@ -123,9 +215,10 @@ def run_tasks(
             future.cancel()
 
 
-def _limited(function: Callable[[Task], Result], task: Task, n_threads: int) -> Result:
-    # Limits hold only for libraries that are loaded, so they are set here, where the function has been.
-    with threadpool_limits(n_threads):
+def _limited(function: Callable[[Task], Result], task: Task) -> Result:
+    # The last bits of a product depend on the number of threads of the library that computes it: it has one, and the
+    # threads are ours. Limits hold only for libraries that are loaded: here those of the function are.
+    with threadpool_limits(1):
         return function(task)
 
 

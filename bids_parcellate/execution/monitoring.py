@@ -74,7 +74,7 @@ class Step:
     tasks: dict[str, Usage] = field(default_factory=dict)
 
     def run(
-        self, executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], *, n_threads: int = 1
+        self, executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | Exception]]:
         """Run one function on many tasks, as `executor.run_tasks`, and note what they take.
 
@@ -88,8 +88,6 @@ class Step:
             It takes a task, and can be pickled.
         tasks : iterable
             The tasks.
-        n_threads : int, default=1
-            Threads that linear algebra may use in each task.
 
         Yields
         ------
@@ -98,7 +96,7 @@ class Step:
         outcome : object
             What the function returned, or the exception that it raised.
         """
-        for task, observed in run_tasks(executor, _Observed(function), tasks, n_threads=n_threads):
+        for task, observed in run_tasks(executor, _Observed(function), tasks):
             if isinstance(observed, Exception):
                 yield task, observed
                 continue

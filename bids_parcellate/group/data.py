@@ -28,7 +28,7 @@ Single = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
 # Raised when the same reductions would give other results, so that what earlier versions stored is not used.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class GroupData:
         volume, grid = read_volume(path)
         weights = self.mask.apply(resample(volume.astype(np.float32), grid, self.mask.grid, interpolation="linear"))
         if not np.isfinite(weights).all() or not weights.max() > 0:
-            raise DataError(f"{path} has no positive weights in the mask, or some that are not finite.")
+            message = f"{path} has no positive weights in the mask, or some that are not finite."
+            raise DataError(message, "Give weights from 0 to 1, such as a map of grey matter in the same space.")
         # A voxel of no weight still needs a parcel; what it is like then hardly matters.
         return np.asarray(np.maximum(weights / weights.max(), 0.01), dtype=np.float64)
 
@@ -240,4 +241,7 @@ def vanished(run: Run) -> InputOutputError:
     InputOutputError
         To be raised.
     """
-    return InputOutputError(f"The reduction of {run.label} vanished from the work folder.", "Start again.")
+    return InputOutputError(
+        f"The reduction of {run.label} vanished from the work folder, or the run's files changed meanwhile.",
+        "Start again.",
+    )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from bids_parcellate.errors import OutputError
 from bids_parcellate.io.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -36,17 +37,25 @@ class Ledger:
         Returns
         -------
         bool
-            False, too, if an output was changed or removed since.
+            False, too, if an output was changed or removed since, or the note is damaged.
+
+        Raises
+        ------
+        OutputError
+            If the note may not be read, or something else is in its place.
         """
         path = self._path(digest)
         try:
             outputs = json.loads(path.read_bytes())
+            return all(_state(Path(output)) == state for output, state in outputs.items())
         except FileNotFoundError:
             return False
-        except ValueError as error:
+        except OSError as error:
+            message = f"The note {path} cannot be read: {error.strerror}."
+            raise OutputError(message, "Remove it, or choose another --work-dir.") from error
+        except (ValueError, AttributeError, RecursionError) as error:  # no JSON, or no object
             logger.warning("%s is damaged (%s); the step is done anew.", path, error)
             return False
-        return all(_state(Path(output)) == state for output, state in outputs.items())
 
     def note(self, digest: str, outputs: Iterable[Path]) -> Path:
         """Note that a step is done.

@@ -349,6 +349,22 @@ class OutputNames:
         entities = {key: run[key] for key in run if key not in ("space", "cohort", "res", "den", "echo")}
         return self._run_folder(run) / bids_name(entities | {"desc": self.desc}, "outliers", extension)
 
+    def folders(self, run: Mapping[str, str]) -> tuple[Path, ...]:
+        """List the folders that a job writes to.
+
+        Parameters
+        ----------
+        run : Mapping
+            Entities of one of its images.
+
+        Returns
+        -------
+        tuple of Path
+            Those of the run, of its participant, of the group and of the logs; none holds another.
+        """
+        anatomy = self.root / f"sub-{run['sub']}" / "anat"
+        return self._run_folder(run), anatomy, self._template_folder, self.root / "logs" / "runs"
+
     def _of_parcels(self, run: Mapping[str, str], n_parcels: int, stat: str, suffix: str, extension: str) -> Path:
         entities = {
             **run,

@@ -1,10 +1,10 @@
 """Intermediate results kept in the work folder, each under the digest of all that it depends on."""
 
 import hashlib
-import io
 import json
 import logging
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_parcellate.errors import OutputError
 from bids_parcellate.io.files import write_atomically
 from bids_parcellate.numerics.portrait import RunPortrait
 from bids_parcellate.numerics.reduction import SignalReduction
@@ -86,9 +87,7 @@ class ArrayStore:
         Path
             The file: a plain ``.npz``, without pickles.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # mypy thinks that one may be called allow_pickle
-        return write_atomically(self.path(digest), buffer.getbuffer())
+        return write_atomically(self.path(digest), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # mypy thinks that one may be called allow_pickle
 
     def load(self, digest: str) -> dict[str, npt.NDArray[Any]] | None:
         """Find arrays.
@@ -102,20 +101,32 @@ class ArrayStore:
         -------
         dict or None
             None if they are not there, or if their file is damaged, which is logged.
+
+        Raises
+        ------
+        OutputError
+            If the file may not be read, or something else is in its place.
         """
         path = self.path(digest)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                # Reading an array does not check it against its checksum; this does.
-                damaged: object = arrays.zip.testzip()
-                if damaged is None:
-                    return dict(arrays)
+            with zipfile.ZipFile(path) as archive:
+                return {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
         except FileNotFoundError:
             return None
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            damaged = error
-        logger.warning("The stored result %s is damaged (%s) and is made anew.", path, damaged)
-        return None
+        except OSError as error:
+            message = f"The stored result {path} cannot be read: {error.strerror}."
+            raise OutputError(message, "Remove it, or choose another --work-dir.") from error
+        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            logger.warning("The stored result %s is damaged (%s) and is made anew.", path, error)
+            return None
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """Read an array, to the end of what is stored: only there it is checked against its checksum."""
+    with archive.open(name) as file:
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()
+    return array
 
 
 class ReductionStore:
@@ -175,7 +186,11 @@ class ReductionStore:
             None if there is none, or if its file is damaged, which is logged.
         """
         arrays = self._arrays.load(digest)
-        return None if arrays is None else _unpack(arrays)
+        try:
+            return None if arrays is None else _unpack(arrays)
+        except KeyError as error:
+            logger.warning("The stored result %s lacks %s and is made anew.", self._arrays.path(digest), error)
+            return None
 
     def load_voxels(self, digest: str) -> npt.NDArray[np.int64]:
         """Read only the voxels of a reduction.
@@ -190,7 +205,7 @@ class ReductionStore:
         ndarray of int64, shape (n_voxels,)
             As in :class:`RunReduction`.
         """
-        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
+        with self._arrays.path(digest).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             voxels: npt.NDArray[np.int64] = arrays["voxels"]
         return voxels
 
@@ -209,7 +224,7 @@ class ReductionStore:
         portrait : RunPortrait or None
             None if it was not made.
         """
-        with np.load(self._arrays.path(digest), allow_pickle=False) as arrays:
+        with self._arrays.path(digest).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return arrays["voxels"], arrays["kept"], _unpack_portrait(arrays)
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.numerics.graph import scattered_labels
+from bids_parcellate.numerics.kernels import kernel
 from bids_parcellate.numerics.quality.contiguity import Graph, can_leave, neighbour_lists, scratch
 from bids_parcellate.numerics.quality.sums import Labels, parcel_sums, present_labels, voxel_rows
 
@@ -129,7 +129,7 @@ def _check_contiguous(labels: NDArray[np.int32], adjacency: sparse.sparray) -> N
         )
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _sweep(rows: Any, own: Any, group: Any, sums: Any, weights: tuple[float, float], space: tuple[Graph, Graph]) -> int:
     """Pass over all voxels once, and move those that gain by it; return their number."""
     graph, memory = space
@@ -145,7 +145,7 @@ def _sweep(rows: Any, own: Any, group: Any, sums: Any, weights: tuple[float, flo
     return n_moves
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _best_parcel(
     voxel: int, rows: Any, own: Any, group: Any, sums: Any, weights: tuple[float, float], graph: Graph
 ) -> int:
@@ -163,7 +163,7 @@ def _best_parcel(
     return int(best)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _change(row: Any, total: Any, sign: int) -> float:
     """By how much the length of a parcel's sum changes if a voxel's features are added (sign 1) or taken (-1)."""
     before, after = 0.0, 0.0
@@ -173,7 +173,7 @@ def _change(row: Any, total: Any, sign: int) -> float:
     return float(np.sqrt(after) - np.sqrt(before))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _value(voxel: int, parcel: int, own: Any, group: Any, weights: tuple[float, float], graph: Graph) -> float:
     """Weigh what the prior and the neighbours say for a parcel."""
     starts, neighbours = graph

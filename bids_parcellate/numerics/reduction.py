@@ -15,10 +15,8 @@ Runs are merged in single precision, in half the time. The error is then about `
 components are used for, distances between voxels, weighs a direction by ``r``.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.numerics.threads import map_in_threads
 
 Single = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -100,7 +99,9 @@ class MergedReduction(Reduction):
     coverage: NDArray[np.int64]
 
 
-def reduce_signals(signals: NDArray[np.floating], n_components: int, *, basis: Double | None = None) -> SignalReduction:
+def reduce_signals(
+    signals: NDArray[np.floating], n_components: int, *, basis: Double | None = None, n_threads: int = 1
+) -> SignalReduction:
     """Reduce the signals of a run to their leading components.
 
     Parameters
@@ -112,6 +113,8 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int, *, basis: D
     basis : ndarray of float64, shape (n_volumes, n_dimensions), optional
         Orthonormal columns, in which ``signals`` are coordinates of shape (n_dimensions, n_voxels). Their components
         are computed in single precision: of weak ones in z-scores little is asked.
+    n_threads : int, default=1
+        Blocks of voxels that are worked on at a time. The result does not depend on it.
 
     Returns
     -------
@@ -128,12 +131,13 @@ def reduce_signals(signals: NDArray[np.floating], n_components: int, *, basis: D
     if n_components < 1:
         raise UsageError(f"n_components is {n_components}; it must be at least 1")
     n_rows, n_voxels = signals.shape
-    gram = _gram(signals if n_rows <= n_voxels else signals.T, np.float64)
+    gram = _gram(signals if n_rows <= n_voxels else signals.T, np.float64, n_threads)
     singular_values, vectors = _leading_directions(gram, n_components)
     if n_rows <= n_voxels:
         time_courses = vectors
         components = np.empty((len(singular_values), n_voxels), dtype=np.float32)
-        _project(signals, vectors / singular_values, components, np.float64 if basis is None else np.float32)
+        precision: Precision = np.float64 if basis is None else np.float32
+        _project(signals, vectors / singular_values, components, precision, n_threads)
     else:
         components = vectors.T.astype(np.float32)
         time_courses = signals.astype(np.float64) @ (vectors / singular_values)
@@ -162,7 +166,7 @@ class Merger:
     n_components : int
         Largest number of components of the result.
     n_waiting : int, optional
-        Number of components of runs that may wait; ``2 * n_components`` by default. With fewer, less memory is used;
+        Number of components of runs that may wait; ``n_components`` by default. With fewer, less memory is used;
         with more, the result is closer to that of all runs at once. Memory is that of ``n_waiting`` and ``1.5 *
         n_components`` rows of all voxels in single precision.
     weighting : {"singular_values", "unit"}, default="singular_values"
@@ -182,7 +186,7 @@ class Merger:
         weighting: Weighting = "singular_values",
         n_threads: int = 1,
     ) -> None:
-        n_waiting = 2 * n_components if n_waiting is None else n_waiting
+        n_waiting = n_components if n_waiting is None else n_waiting
         if min(n_voxels, n_components, n_waiting) < 1:
             raise UsageError(
                 f"n_voxels ({n_voxels}), n_components ({n_components}) and n_waiting ({n_waiting}) must be at least 1"
@@ -292,7 +296,7 @@ def _gram(rows: NDArray[np.floating], precision: Precision, n_threads: int = 1) 
         return block @ block.T
 
     gram = np.zeros((len(rows), len(rows)))
-    for product in _map(square, _blocks(rows), n_threads):
+    for product in map_in_threads(square, _blocks(rows), n_threads):
         gram += product
     return gram
 
@@ -324,22 +328,12 @@ def _project(
     def project(columns: slice) -> None:
         out[:, columns] = weights @ np.array(rows[:, columns], dtype=precision, order="C")
 
-    for _ in _map(project, _blocks(rows), n_threads):
+    for _ in map_in_threads(project, _blocks(rows), n_threads):
         pass
 
 
 def _blocks(rows: NDArray[np.floating]) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, rows.shape[1], _BLOCK))
-
-
-def _map(function: Callable[[slice], Block], blocks: Iterator[slice], n_threads: int) -> Iterator[Block]:
-    """Work on blocks in threads; results come in the order of the blocks, and few of them are there at a time."""
-    if n_threads == 1:
-        yield from map(function, blocks)
-        return
-    with ThreadPoolExecutor(n_threads) as threads:
-        while batch := list(islice(blocks, 4 * n_threads)):
-            yield from threads.map(function, batch)
 
 
 def _fix_signs(components: Single) -> NDArray[np.int64]:

@@ -7,10 +7,10 @@ with the smoothed other one.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from bids_parcellate.errors import UsageError
+from bids_parcellate.numerics.kernels import kernel
 
 Single = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -150,71 +150,89 @@ def _transposed(volume: NDArray[np.number]) -> Single:
     return np.require(volume.T, dtype=np.float32, requirements=["C", "W"])
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _smoothed_box(
     volume: Single, along_0: Single, along_1: Single, along_2: Single, lower: Indices, upper: Indices
 ) -> Single:
-    """Convolve a volume: along axes 2 and 1 plane by plane, so that a plane stays in the cache, then along axis 0."""
-    source_0, first_0, last_0 = _reach(volume.shape[0], lower[0], upper[0], len(along_0) - 1)
-    source_1, first_1, last_1 = _reach(volume.shape[1], lower[1], upper[1], len(along_1) - 1)
-    source_2, first_2, _ = _reach(volume.shape[2], lower[2], upper[2], len(along_2) - 1)
-    shape = (upper[0] - lower[0], upper[1] - lower[1], upper[2] - lower[2])
-    row = np.empty(len(source_2), dtype=np.float32)
-    rows = np.empty((last_1 - first_1, shape[2]), dtype=np.float32)
-    planes = np.empty((last_0 - first_0, shape[1], shape[2]), dtype=np.float32)
-    for i in range(first_0, last_0):
-        for j in range(first_1, last_1):
-            values = volume[i, j, first_2:]
-            for k in range(len(row)):
-                value = values[source_2[k]]
-                row[k] = value if np.isfinite(value) else np.float32(0)
-            _convolve_row(row, along_2, rows[j - first_1])
-        _convolve_rows(rows, source_1, along_1, planes[i - first_0])
-    smoothed = np.empty(shape, dtype=np.float32)
-    _convolve_rows(planes.reshape(len(planes), -1), source_0, along_0, smoothed.reshape(shape[0], shape[1] * shape[2]))
-    return smoothed
+    """Convolve a volume: along axes 2 and 1 plane by plane, so that a plane stays in the cache, then along axis 0.
 
-
-@njit(cache=True, nogil=True)
-def _reach(n: int, lower: int, upper: int, radius: int) -> tuple[Indices, int, int]:
-    """Find what is needed to convolve the part of an axis: its first and last index, and where each source lies in it.
-
-    The sources are those of the positions from ``lower - radius`` to ``upper + radius - 1``.
+    A plane is worked on as one long row. Where rows of voxels meet, sums run over both of them: those are passed over.
     """
+    source_0 = _sources(volume.shape[0], lower[0], upper[0], len(along_0) - 1)
+    source_1 = _sources(volume.shape[1], lower[1], upper[1], len(along_1) - 1)
+    source_2 = _sources(volume.shape[2], lower[2], upper[2], len(along_2) - 1)
+    first, last = source_0.min(), source_0.max() + 1
+    n_rows, n_columns, width = upper[1] - lower[1], upper[2] - lower[2], len(source_2)
+    plane = np.empty(len(source_1) * width, dtype=np.float32)
+    along_rows = np.empty(len(plane) - 2 * (len(along_2) - 1), dtype=np.float32)
+    along_both = np.empty(len(along_rows) - 2 * (len(along_1) - 1) * width, dtype=np.float32)
+    planes = np.empty((last - first, n_rows * n_columns), dtype=np.float32)
+    for i in range(first, last):
+        for j in range(len(source_1)):
+            _copy_finite(volume[i, source_1[j]], source_2, plane[j * width : (j + 1) * width])
+        _convolve(plane, 1, along_2, along_rows)
+        _convolve(along_rows, width, along_1, along_both)
+        for j in range(n_rows):
+            for k in range(n_columns):
+                planes[i - first, j * n_columns + k] = along_both[j * width + k]
+    smoothed = np.empty((upper[0] - lower[0], n_rows * n_columns), dtype=np.float32)
+    _convolve_rows(planes, source_0 - first, along_0, smoothed)
+    return smoothed.reshape(upper[0] - lower[0], n_rows, n_columns)
+
+
+@kernel()
+def _sources(n: int, lower: int, upper: int, radius: int) -> Indices:
+    """Find where the values lie that convolve a part of an axis, from ``lower - radius`` to ``upper + radius - 1``."""
     positions = np.arange(lower - radius, upper + radius) % (2 * n)
-    mirrored = np.minimum(positions, 2 * n - 1 - positions)
-    first = mirrored.min()
-    return mirrored - first, first, mirrored.max() + 1
+    return np.minimum(positions, 2 * n - 1 - positions)
 
 
-@njit(cache=True, nogil=True)
-def _convolve_row(row: Single, kernel: Single, target: Single) -> None:
-    """Convolve (n + 2 * radius,) to (n,): add up shifted copies."""
-    radius = len(kernel) - 1
-    for j in range(len(target)):
-        target[j] = kernel[0] * row[radius + j]
+@kernel()
+def _copy_finite(values: Single, source: Indices, target: Single) -> None:
+    """Copy the values of a row; what is not finite becomes 0."""
+    first = source[0]
+    if source[-1] - first == len(source) - 1:  # nothing is reflected: faster
+        for k in range(len(target)):
+            target[k] = values[first + k]
+    else:
+        for k in range(len(target)):
+            target[k] = values[source[k]]
+    for k in range(len(target)):
+        target[k] = target[k] if target[k] - target[k] == 0 else np.float32(0)
+
+
+@kernel()
+def _convolve(values: Single, step: int, weights: Single, target: Single) -> None:
+    """Add up shifted copies of a row, ``step`` apart: (n + 2 * radius * step,) to (n,)."""
+    radius = len(weights) - 1
+    _multiply(weights[0], values[radius * step :], target)
     for k in range(1, radius + 1, 3):
-        before_1, before_2, before_3 = row[radius - k :], row[radius - k - 1 :], row[radius - k - 2 :]
-        after_1, after_2, after_3 = row[radius + k :], row[radius + k + 1 :], row[radius + k + 2 :]
-        _add_taps(target, kernel[k : k + 3], before_1, after_1, before_2, after_2, before_3, after_3)
+        before_1, after_1 = values[(radius - k) * step :], values[(radius + k) * step :]
+        before_2, after_2 = values[(radius - k - 1) * step :], values[(radius + k + 1) * step :]
+        before_3, after_3 = values[(radius - k - 2) * step :], values[(radius + k + 2) * step :]
+        _add_taps(target, weights[k : k + 3], before_1, after_1, before_2, after_2, before_3, after_3)
 
 
-@njit(cache=True, nogil=True)
-def _convolve_rows(rows: Single, source: Indices, kernel: Single, target: Single) -> None:
+@kernel()
+def _convolve_rows(rows: Single, source: Indices, weights: Single, target: Single) -> None:
     """Convolve (m, n) along m, where ``source`` says which row lies where: add up whole rows."""
-    radius = len(kernel) - 1
+    radius = len(weights) - 1
     for i in range(len(target)):
-        total, middle = target[i], rows[source[i + radius]]
-        for j in range(len(total)):
-            total[j] = kernel[0] * middle[j]
+        _multiply(weights[0], rows[source[i + radius]], target[i])
         for k in range(1, radius + 1, 3):
             before_1, after_1 = rows[source[i + radius - k]], rows[source[i + radius + k]]
             before_2, after_2 = rows[source[i + radius - k - 1]], rows[source[i + radius + k + 1]]
             before_3, after_3 = rows[source[i + radius - k - 2]], rows[source[i + radius + k + 2]]
-            _add_taps(total, kernel[k : k + 3], before_1, after_1, before_2, after_2, before_3, after_3)
+            _add_taps(target[i], weights[k : k + 3], before_1, after_1, before_2, after_2, before_3, after_3)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
+def _multiply(weight: np.float32, values: Single, target: Single) -> None:
+    for j in range(len(target)):
+        target[j] = weight * values[j]
+
+
+@kernel()
 def _add_taps(  # noqa: PLR0913, PLR0917 -- the rows of one pass
     total: Single,
     weights: Single,

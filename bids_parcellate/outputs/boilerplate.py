@@ -30,6 +30,11 @@ _REFERENCES = {
     "hierarchical_kmeans": ("Lloyd S (1982). Least squares quantization in PCM. IEEE Trans Inf Theory 28:129-137.",),
 }
 
+_FMRIPREP_REFERENCE = (
+    "Esteban O, Markiewicz CJ, Blair RW, Moodie CA, Isik AI, Erramuzpe A, Kent JD, Goncalves M, DuPre E, Snyder M, "
+    "Oya H, Ghosh SS, Wright J, Durnez J, Poldrack RA, Gorgolewski KJ (2019). fMRIPrep: a robust preprocessing "
+    "pipeline for functional MRI. Nat Methods 16:111-116."
+)
 _SHRINKAGE_REFERENCE = (
     "Ledoit O, Wolf M (2004). A well-conditioned estimator for large-dimensional covariance matrices. Journal of "
     "Multivariate Analysis 88:365-411."
@@ -82,16 +87,18 @@ def methods_text(
     n_participants = len({run.participant for run in runs})
     pipelines = sorted({" ".join(filter(None, (d.pipeline, d.pipeline_version))) for run in runs for d in run.datasets})
     preprocessing = " and ".join(filter(None, pipelines)) or "an unnamed pipeline"
+    uses_fmriprep = any(each.startswith("fMRIPrep") for each in pipelines)
     paragraphs = [
         "# Methods",
         f"Group parcellations were made with bids-parcellate {__version__} from {_count(len(runs), 'run')} of "
-        f"{_count(n_participants, 'participant')}, preprocessed with {preprocessing}.",
+        f"{_count(n_participants, 'participant')}, preprocessed with {preprocessing}"
+        f"{' (Esteban et al. 2019)' if uses_fmriprep else ''}.",
         _denoising(config, strategy),
         _parcellation(config, n_parcels),
         *filter(None, (_quality(config), _individual(config))),
         _signals(config),
         "## References",
-        "\n".join(f"- {reference}" for reference in _references(config, strategy)),
+        "\n".join(f"- {reference}" for reference in _references(config, strategy, uses_fmriprep=uses_fmriprep)),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -102,7 +109,8 @@ def _count(number: int, noun: str) -> str:
 
 def _denoising(config: Config, strategy: ConfoundStrategy) -> str:
     denoising = config.denoising
-    steps = [f"Denoising of each run: {strategy.describe()}"]
+    censoring = " (Power et al. 2012)" if "scrub" in strategy.strategy else ""
+    steps = [f"Denoising of each run: {strategy.describe()}{censoring}"]
     if denoising.detrend:
         steps.append("linear detrending")
     if denoising.low_pass or denoising.high_pass:
@@ -119,8 +127,7 @@ def _denoising(config: Config, strategy: ConfoundStrategy) -> str:
         if denoising.smoothing_fwhm
         else ""
     )
-    censoring = " (Power et al. 2012)" if "scrub" in strategy.strategy else ""
-    return "; ".join(steps) + censoring + "." + smoothing
+    return "; ".join(steps) + "." + smoothing
 
 
 _MASKS = {
@@ -167,11 +174,11 @@ def _clustering(config: Config, n_parcels: Sequence[int] | None) -> str:
     candidates = _listed(parcellation.n_parcels)
     if n_parcels is None:
         text = text.replace(f"into {made} parcels", "into parcels")
-    return f"{text} Their number was chosen of {candidates}, by how well parcels hold in participants held out."
+    return f"{text} Their number was chosen among {candidates}, by how well parcels hold in participants held out."
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    *head, last = map(str, numbers)
+def _listed(items: Sequence[object]) -> str:
+    *head, last = map(str, items)
     return f"{', '.join(head)} and {last}" if head else last
 
 
@@ -213,7 +220,7 @@ _CONNECTIVITY = {
 
 def _signals(config: Config) -> str:
     signals = config.signals
-    kinds = ", ".join(_CONNECTIVITY[kind] for kind in signals.connectivity)
+    kinds = _listed([_CONNECTIVITY[kind] for kind in signals.connectivity])
     shrunk = " Covariances were shrunk (Ledoit and Wolf 2004)." if set(signals.connectivity) != {"pearson"} else ""
     return (
         f"Parcel time series are {_SUMMARIES[signals.summary]} the voxels of a parcel that a run has; parcels of which "
@@ -221,8 +228,10 @@ def _signals(config: Config) -> str:
     )
 
 
-def _references(config: Config, strategy: ConfoundStrategy) -> list[str]:
+def _references(config: Config, strategy: ConfoundStrategy, *, uses_fmriprep: bool) -> list[str]:
     references = list(_REFERENCES.get(config.parcellation.method, ()))
+    if uses_fmriprep:
+        references.append(_FMRIPREP_REFERENCE)
     if config.parcellation.individual:
         references.append(_INDIVIDUAL_REFERENCE)
     if config.quality.level != "none":

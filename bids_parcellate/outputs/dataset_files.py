@@ -1,11 +1,13 @@
 """What makes the output folder a BIDS dataset, and its parcellations an atlas: descriptions, labels, a README."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Dataset
+from bids_parcellate.errors import DataError
 from bids_parcellate.io.files import write_atomically
 from bids_parcellate.io.metadata import (
     BIDS_VERSION,
@@ -16,6 +18,7 @@ from bids_parcellate.io.metadata import (
     SourceDataset,
 )
 from bids_parcellate.io.naming import OutputNames, as_label
+from bids_parcellate.io.tables import read_table
 from bids_parcellate.io.writing import write_json, write_table
 from bids_parcellate.outputs.software import find_container
 from bids_parcellate.version import __version__
@@ -88,9 +91,21 @@ def _write_descriptions(names: OutputNames, config: Config, denoising: str) -> N
     write_json(names.root / "descriptions.json", _DESCRIPTION_COLUMNS)
     path = names.root / "descriptions.tsv"
     if path.exists():  # of an earlier job, whose files are still there
-        labels = dict(pd.read_csv(path, sep="\t", dtype=str).itertuples(index=False)) | labels
+        labels = _read_descriptions(path) | labels
     write_table(path, pd.DataFrame(sorted(labels.items()), columns=["desc_id", "description"]))
 
+
+def _read_descriptions(path: Path) -> dict[str, str]:
+    try:
+        table = read_table(path)
+        return dict(zip(table["desc_id"].cells, table["description"].cells, strict=True))
+    except DataError as error:
+        raise DataError(error.message, _START_AFRESH) from error
+    except KeyError as error:
+        raise DataError(f"{path} lacks the column {error}", _START_AFRESH) from error
+
+
+_START_AFRESH = "Remove it, and run the jobs of each denoising again, or choose another OUTPUT_DIR."
 
 _DESCRIPTION_COLUMNS = {
     "Description": "Meaning of the desc- labels in this dataset.",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run
+from bids_parcellate.errors import DataError
 from bids_parcellate.io.files import write_atomically
 from bids_parcellate.io.images import read_volume, volume_to_bytes
 from bids_parcellate.io.masking import Mask
@@ -305,6 +306,11 @@ def write_records(names: OutputNames, records: Sequence[RunRecord]) -> None:
         Names of the outputs.
     records : sequence of RunRecord
         Every run that was selected, used or not.
+
+    Raises
+    ------
+    DataError
+        If the records of an earlier job are damaged.
     """
     runs = pd.DataFrame(
         {
@@ -350,8 +356,19 @@ def _write_tables(names: OutputNames, runs: pd.DataFrame) -> None:
 _RUN_TYPES = {"n_volumes": "Int64", "n_kept": "Int64", "mean_fd": "float64", "reason": "object"}
 
 
+_RUN_KEYS = ["participant_id", "run", "status", "source"]  # never n/a
+
+
 def _read_runs(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, sep="\t", dtype=_RUN_TYPES)
+    """Read what an earlier job, or one that runs at the same time, has written."""
+    hint = "Remove it, and run the job of its participant again."
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=_RUN_TYPES)
+    except ValueError as error:
+        raise DataError(f"{path} is no table of runs: {error}.", hint) from error
+    if not {*_RUN_KEYS, *_RUN_TYPES} <= set(table) or table[_RUN_KEYS].isna().any(axis=None):
+        raise DataError(f"{path} is no table of runs: columns or labels are missing.", hint)
+    return table
 
 
 def _participant_row(participant: str, runs: pd.DataFrame) -> dict[str, Any]:

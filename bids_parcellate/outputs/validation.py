@@ -40,7 +40,8 @@ def find_problems(root: Path) -> list[str]:
         If it is no output folder.
     """
     if not (root / "dataset_description.json").is_file():
-        raise MissingInputError(f"{root} has no dataset_description.json: it is no output folder.")
+        message = f"{root} has no dataset_description.json: it is no output folder."
+        raise MissingInputError(message, "Give the OUTPUT_DIR of a group job.")
     problems: list[str] = []
     for check in (_check_metadata, _check_labels, _check_tables, _check_dsegs, _check_stability, _check_runs):
         try:
@@ -74,18 +75,28 @@ def _check_metadata(root: Path) -> Iterator[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no JSON object")
     return content
 
 
-def _value(path: Path, key: str) -> Any:
+def _value(path: Path, key: str, kind: type) -> Any:
     """Give what a JSON file must have."""
     content = _read(path)
-    if not content.get(key):
-        raise DataError(f"{path}: {key} is missing")
+    if not isinstance(content.get(key), kind):
+        raise DataError(f"{path}: {key} is missing, or of another kind")
     return content[key]
+
+
+def _uris(path: Path, key: str) -> list[str]:
+    """Give a list of URIs that a JSON file must have."""
+    uris: list[str] = _value(path, key, list)
+    if not uris or not all(isinstance(uri, str) for uri in uris):
+        raise DataError(f"{path}: {key} is no list of URIs")
+    return uris
 
 
 def _check_model(path: Path, model: type[BaseModel]) -> Iterator[str]:
@@ -111,7 +122,10 @@ def _check_uris(path: Path, root: Path, links: Mapping[str, str]) -> Iterator[st
     for uri in _strings(_read(path)):
         if not uri.startswith("bids:"):
             continue
-        _, dataset, relative = uri.split(":", 2)
+        dataset, colon, relative = uri.removeprefix("bids:").partition(":")
+        if not colon:
+            yield f"{path}: {uri} is no BIDS URI"
+            continue
         if dataset and dataset not in links:
             yield f"{path}: {uri} names a dataset that DatasetLinks does not have"
             continue
@@ -123,7 +137,7 @@ def _check_uris(path: Path, root: Path, links: Mapping[str, str]) -> Iterator[st
 def _check_labels(root: Path) -> Iterator[str]:
     """Check that labels in file names are explained at the top of the dataset."""
     files = [path for top in ("tpl-*", "sub-*") for path in sorted(root.glob(f"{top}/**/*_*.*"))]
-    explained = set(_table(root / "descriptions.tsv")["desc_id"])
+    explained = set(_table(root / "descriptions.tsv", "desc_id")["desc_id"])
     for path in files:
         labels = dict(part.split("-", 1) for part in path.name.split("_") if "-" in part)
         if "desc" in labels and f"desc-{labels['desc']}" not in explained:
@@ -133,11 +147,14 @@ def _check_labels(root: Path) -> Iterator[str]:
             yield f"{path}: there is no atlas-{labels['atlas']}_description.json"
 
 
-def _table(path: Path, **options: Any) -> pd.DataFrame:
+def _table(path: Path, *columns: str, **options: Any) -> pd.DataFrame:
+    """Read a table that must have some columns."""
     try:
         table: pd.DataFrame = pd.read_csv(path, sep="\t", **options)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    if missing := sorted(set(columns) - set(table)):
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}")
     return table
 
 
@@ -155,8 +172,8 @@ def _check_tables(root: Path) -> Iterator[str]:
             for column in _table(path, nrows=0).columns.difference(list(described)):
                 yield f"{path}: column {column} of this table is not described"
     for path in sorted(root.glob("tpl-*/**/*_qc.tsv")):
-        figures = set(_table(path)["figure"])
-        for figure in sorted(figures - set(_value(path.with_suffix(".json"), "figure")["Levels"])):
+        figures = set(_table(path, "figure")["figure"])
+        for figure in sorted(figures - set(_value(path.with_suffix(".json"), "figure", dict).get("Levels", ()))):
             yield f"{path}: {figure} is not described"
 
 
@@ -166,9 +183,10 @@ def _check_dsegs(root: Path) -> Iterator[str]:
         yield from _check_dseg(image)
     for image in sorted(root.glob("sub-*/**/*_dseg.nii.gz")):
         yield from _check_dseg(image)
-        origin = _own_file(root, _value(beside(image, ".json"), "Sources")[0])
-        own, group = _table(beside(image, ".tsv")), _table(beside(origin, ".tsv"))
-        for column in ("index", "name", "color"):
+        origin = _own_file(root, _uris(beside(image, ".json"), "Sources")[0])
+        columns = ("index", "name", "color")
+        own, group = _table(beside(image, ".tsv"), *columns), _table(beside(origin, ".tsv"), *columns)
+        for column in columns:
             if list(own[column]) != list(group[column]):
                 yield f"{image}: {column} of its table is not that of the group's parcels"
 
@@ -179,10 +197,11 @@ def _own_file(root: Path, uri: str) -> Path:
 
 def _check_dseg(image: Path) -> Iterator[str]:
     labels, _ = read_volume(image)
-    table = _table(beside(image, ".tsv"))
-    if not np.array_equal(np.unique(labels[labels > 0]), table["index"]):
+    table = _table(beside(image, ".tsv"), "index", "name", "n_voxels", "color")
+    numbers, sizes = np.unique(labels[labels > 0], return_counts=True)
+    if not np.array_equal(numbers, table["index"]):
         yield f"{image}: its labels are not those of its table"
-    elif not np.array_equal(np.bincount(labels[labels > 0].astype(np.int64))[1:], table["n_voxels"]):
+    elif not np.array_equal(sizes, table["n_voxels"]):
         yield f"{image}: n_voxels of its table are not those of its parcels"
     if table["name"].duplicated().any():
         yield f"{image}: its table has a name twice"
@@ -194,7 +213,7 @@ def _check_stability(root: Path) -> Iterator[str]:
     """Check that maps of stability are shares, in the voxels of their parcels."""
     for image in sorted(root.glob("tpl-*/**/*_desc-stability_probseg.nii.gz")):
         share, grid = read_volume(image)
-        labels, other = read_volume(_own_file(root, _value(beside(image, ".json"), "Sources")[0]))
+        labels, other = read_volume(_own_file(root, _uris(beside(image, ".json"), "Sources")[0]))
         if not grid.matches(other) or share[labels == 0].any() or not ((share >= 0) & (share <= 1)).all():
             yield f"{image}: its values are no shares in the voxels of the parcels"
 
@@ -208,19 +227,21 @@ def _check_runs(root: Path) -> Iterator[str]:
 
 
 def _check_matrix(sidecar: Path, root: Path) -> Iterator[str]:
-    names = list(_table(_own_file(root, _value(sidecar, "NodeFiles")[0]))["name"])
+    names = list(_table(_own_file(root, _uris(sidecar, "NodeFiles")[0]), "name")["name"])
     matrix = _table(sidecar.with_suffix(".tsv"), index_col="Node")
     if list(matrix.index) != names or list(matrix.columns) != names:
         yield f"{sidecar}: its parcels are not those of the atlas, in their order"
-    if not np.array_equal(matrix, matrix.T, equal_nan=True):
+    if not all(map(pd.api.types.is_numeric_dtype, matrix.dtypes)):
+        yield f"{sidecar}: the matrix has cells that are no numbers"
+    elif not np.array_equal(matrix, matrix.T, equal_nan=True):
         yield f"{sidecar}: the matrix is not symmetric"
 
 
 def _check_series(sidecar: Path, root: Path) -> Iterator[str]:
     series = _table(sidecar.with_suffix(".tsv"))
-    atlas = _own_file(root, _value(sidecar, "Sources")[-1])
-    if list(series.columns) != list(_table(beside(atlas, ".tsv"))["name"]):
+    atlas = _own_file(root, _uris(sidecar, "Sources")[-1])
+    if list(series.columns) != list(_table(beside(atlas, ".tsv"), "name")["name"]):
         yield f"{sidecar}: its parcels are not those of the atlas, in their order"
-    outliers = _table(_own_file(root, _value(sidecar, "CensoredVolumes")))
-    if len(outliers) != _value(sidecar, "NumberOfVolumes") or len(series) != (outliers["censored"] == 0).sum():
+    outliers = _table(_own_file(root, _value(sidecar, "CensoredVolumes", str)), "censored")
+    if len(outliers) != _value(sidecar, "NumberOfVolumes", int) or len(series) != (outliers["censored"] == 0).sum():
         yield f"{sidecar}: its rows are not the volumes that were kept"

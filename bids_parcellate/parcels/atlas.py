@@ -145,7 +145,10 @@ def read_parcellation(image: Path, table: Path) -> Parcellation:
     """
     for path in (image, table):
         if not path.is_file():
-            raise MissingInputError(f"There is no {path}.", "Run the group level first.")
+            raise MissingInputError(
+                f"There is no {path}.",
+                "Run the group level first, or name an atlas that is complete: an image and its table.",
+            )
     labels, grid = read_volume(image)
     try:
         frame = pd.read_csv(table, sep="\t")

@@ -93,8 +93,8 @@ def read_reference(image: Path, mask: Mask) -> ReferenceAtlas:
         If the image or the table cannot be used.
     """
     volume, grid = read_volume(image)
-    if not np.array_equal(volume, np.round(volume)):
-        raise DataError(f"{image} holds fractions; an atlas holds whole numbers.", "Give an image of labels.")
+    if not (np.isfinite(volume) & (volume == np.round(volume))).all():
+        raise DataError(f"{image} holds values that are not whole; an atlas holds labels.", "Give an image of labels.")
     numbers = np.unique(volume[volume > 0]).astype(np.int64)
     counted = np.searchsorted(numbers, volume).astype(np.int32) + 1
     counted[volume <= 0] = 0

@@ -18,6 +18,7 @@ _TITLE_HEIGHT, _CARPET_HEIGHT = 20, 150
 _MOST_SLICE_WIDTH = 360
 
 _MATRIX_PIXELS = 240
+_MOST_NAMES, _NAMED_ROW = 30, 15
 _CENSORED = (214, 126, 28)
 
 
@@ -83,9 +84,11 @@ def draw_carpet(
     limits = f"black is {-CARPET_LIMIT:g}, white {CARPET_LIMIT:g} standard deviations".replace("-", "\N{MINUS SIGN}")
     left, width = _LEFT, _WIDTH - _LEFT - _RIGHT
     half = width / max(len(kept) - 1, 1) / 2  # the middle of a pixel is the place of its volume
+    box = (left - half, float(_TITLE_HEIGHT), width + 2 * half, float(_CARPET_HEIGHT))
     parts = [
         _text((left, 14), f"{name} ({limits})", "name"),
-        _image(data_uri(pixels), (left - half, _TITLE_HEIGHT, width + 2 * half, _CARPET_HEIGHT)),
+        _image(data_uri(pixels), box),
+        Markup('<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" class="frame"/>').format(*box),
     ]
     label = f"Carpet of {len(carpet)} voxels by {len(kept)} volumes: {name}; {limits}."
     return _svg("carpet", _TITLE_HEIGHT + _CARPET_HEIGHT + 4, label, parts)
@@ -112,13 +115,15 @@ def draw_matrix(matrix: npt.NDArray[np.floating], *, label: str) -> Markup:
     )
 
 
-def draw_coverage(coverage: npt.NDArray[np.floating], *, label: str) -> Markup:
+def draw_coverage(coverage: npt.NDArray[np.floating], names: Sequence[str], *, label: str) -> Markup:
     """Draw which share of each parcel participants have.
 
     Parameters
     ----------
     coverage : ndarray of float, shape (n_participants, n_parcels)
         From 0 to 1. Many participants or parcels are averaged over blocks.
+    names : sequence of str
+        Of the participants; more than 30 are not written.
     label : str
         What it shows, for those who do not see it.
 
@@ -128,8 +133,12 @@ def draw_coverage(coverage: npt.NDArray[np.floating], *, label: str) -> Markup:
         An inline SVG: a row for each participant.
     """
     shares = shrink(coverage, 2 * _MATRIX_PIXELS)
-    height = min(max(12 * len(coverage), 24), 360)
-    parts = [_image(data_uri(color_shares(shares)), (0, 0, _WIDTH, height))]
+    is_named = len(names) <= _MOST_NAMES
+    left = 16 + 7 * max(map(len, names)) if is_named else 0
+    height = min(_NAMED_ROW * len(names), _NAMED_ROW * _MOST_NAMES)
+    parts = [_image(data_uri(color_shares(shares)), (left, 0, _WIDTH - left, height))]
+    if is_named:
+        parts += [_text((left - 8, _NAMED_ROW * (row + 0.75)), name, "end") for row, name in enumerate(names)]
     return _svg("coverage", height, label, parts)
 
 

@@ -21,11 +21,11 @@ from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.outputs.derivatives import RunRecord
 from bids_parcellate.parcels.atlas import Parcellation
 from bids_parcellate.report.pages import (
-    MISSING,
     ParcellationContent,
     ParcellationPart,
     ReportContent,
     Section,
+    atlas_title,
     render_report,
     software_versions,
 )
@@ -34,8 +34,10 @@ from bids_parcellate.report.sections import (
     coverage_section,
     draw_parcels,
     draw_sizes,
+    find_doubts,
     motion_section,
     quality_section,
+    run_facts,
     size_section,
 )
 from bids_parcellate.report.viewer import ParcelActivity, viewer_data
@@ -153,7 +155,7 @@ def group_content(names: OutputNames, result: GroupResult) -> ReportContent:
         The same for the same job: it does not tell when it was made.
     """
     return ReportContent(
-        title=f"Atlas {names.atlas}",
+        title=atlas_title(names, [each.n_parcels for each in result.parcellations]),
         subtitle=f"Group parcellation by {names.method} clustering in {names.space}",
         versions=software_versions(),
         warnings=_warnings(result),
@@ -200,6 +202,8 @@ def _warnings(result: GroupResult) -> list[str]:
     lost = {record.participant for record in result.left_out} - {record.participant for record in result.used}
     if lost:
         warnings.append(f"Participants without any run: {', '.join(f'sub-{label}' for label in sorted(lost))}.")
+    if result.figures is not None:
+        warnings += find_doubts(result.figures, [parcellation.n_parcels for parcellation in result.parcellations])
     for parcellation in result.parcellations:
         n_single = int((parcellation.table["n_voxels"] == 1).sum())
         if n_single:
@@ -210,26 +214,14 @@ def _warnings(result: GroupResult) -> list[str]:
 def _group_facts(names: OutputNames, result: GroupResult) -> dict[str, str]:
     used, first = result.used, result.parcellations[0]
     n_found, n_used = (len({record.participant for record in records}) for records in (result.records, used))
-    n_volumes, n_kept = (sum(record.n_volumes or 0 for record in used), sum(record.n_kept or 0 for record in used))
     return {
         "Participants used": f"{n_used:,} of {n_found:,}",
-        "Runs used": f"{len(used):,} of {len(result.records):,}",
-        "Volumes kept": f"{n_kept:,} of {n_volumes:,}",
-        "Mean framewise displacement": _mean_displacement(used),
+        **run_facts(result.records),
         "Parcels": ", ".join(f"{each.n_parcels:,}" for each in result.parcellations),
         "Denoising": names.desc,
         "Voxels": f"{np.count_nonzero(first.labels):,}",
         "Voxel size": " x ".join(f"{size:g}" for size in first.grid.voxel_sizes.round(2)) + " mm",
     }
-
-
-def _mean_displacement(records: Sequence[RunRecord]) -> str:
-    """Average framewise displacement over all kept volumes whose run has it."""
-    known = [(record.mean_fd, record.n_kept) for record in records if record.n_kept and not pd.isna(record.mean_fd)]
-    if not known:
-        return MISSING
-    displacements, weights = zip(*known, strict=True)
-    return f"{np.average(displacements, weights=weights):.2f} mm"
 
 
 def _links(names: OutputNames, n_parcels: int) -> dict[str, str]:

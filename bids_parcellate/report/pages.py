@@ -21,6 +21,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bids_parcellate.io.naming import OutputNames
 from bids_parcellate.outputs.derivatives import RunRecord
 from bids_parcellate.report.viewer import NIIVUE_SHA256, niivue_gzip
 from bids_parcellate.version import __version__
@@ -210,14 +211,17 @@ class RunPart:
         Correlations between parcels.
     files : Mapping of str to str
         Its files: what each of them is, and its address relative to the page.
+    note : str
+        What is not shown, and why.
     """
 
     record: RunRecord
-    facts: Mapping[str, str]
-    traces: Sequence[Drawing]
-    slices: Sequence[Drawing]
-    matrices: Sequence[Drawing]
-    files: Mapping[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    traces: Sequence[Drawing] = ()
+    slices: Sequence[Drawing] = ()
+    matrices: Sequence[Drawing] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,26 @@ def render_report(content: PageContent) -> str:
     return _environment().get_template(content.template).render(content=content)
 
 
+def atlas_title(names: OutputNames, n_parcels: Sequence[int]) -> str:
+    """Name the atlases that a page is about.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    n_parcels : sequence of int
+        Numbers of parcels; each has an atlas of its own if the name has a place for them.
+
+    Returns
+    -------
+    str
+        Empty where there are none.
+    """
+    labels = list(dict.fromkeys(map(names.atlas_label, n_parcels)))
+    return f"{'Atlas' if len(labels) == 1 else 'Atlases'} {', '.join(labels)}" if labels else ""
+
+
+@cache
 def software_versions() -> dict[str, str]:
     """Give the versions of what the numbers of a report depend on.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_parcellate.dataset import Run
-from bids_parcellate.errors import DataError
+from bids_parcellate.errors import DataError, MissingInputError
 from bids_parcellate.io.naming import OutputNames
 from bids_parcellate.io.tables import read_table
 from bids_parcellate.numerics.connectivity import pearson
@@ -65,6 +65,27 @@ def read_motion(run: Run) -> Motion:
         table[name].to_numbers() if name in table else None for name in ("framewise_displacement", "std_dvars")
     )
     return Motion(fd, dvars)
+
+
+def read_kept(names: OutputNames, run: Run) -> npt.NDArray[np.bool_] | None:
+    """Read which volumes of a run were not censored.
+
+    Parameters
+    ----------
+    names : OutputNames
+        Names of the outputs.
+    run : Run
+        The run.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_volumes,), or None
+        None if the run has no table of them.
+    """
+    path = names.outliers(run.entities, ".tsv")
+    if not path.exists():
+        return None
+    return np.asarray(read_table(path)["censored"].to_numbers() == 0)
 
 
 def read_series(names: OutputNames, run: Run, parcellation: Parcellation, summary: str) -> FloatArray | None:
@@ -201,9 +222,17 @@ def read_records(names: OutputNames) -> list[RunRecord]:
     Returns
     -------
     list of RunRecord
-        As the last job wrote them, in the order of their images.
+        As the last job of each wrote them, in the order of their images.
+
+    Raises
+    ------
+    MissingInputError
+        If no job has written them.
     """
-    table = pd.read_csv(names.root / "logs" / "runs.tsv", sep="\t", dtype=str, keep_default_na=False)
+    path = names.root / "logs" / "runs.tsv"
+    if not path.is_file():
+        raise MissingInputError(f"There is no {path}, so nothing is known of the runs.", "Run the job again.")
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     return [
         RunRecord(
             participant=row["participant_id"].removeprefix("sub-"),

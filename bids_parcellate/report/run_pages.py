@@ -24,10 +24,12 @@ from bids_parcellate.report.pages import (
     Drawing,
     ParticipantContent,
     RunPart,
+    atlas_title,
     render_report,
     software_versions,
 )
 from bids_parcellate.report.readings import Motion, read_motion, read_series
+from bids_parcellate.report.sections import run_facts
 from bids_parcellate.report.slices import Layers, cut_layers
 
 # Voxels of the run's mask only, of both masks, and of the group's mask only: colours and opacity.
@@ -50,18 +52,18 @@ class RunMaterial:
     ----------
     run : Run
         The run.
-    kept : ndarray of bool, shape (n_volumes,)
-        The volumes that were not censored.
-    voxels : ndarray of int64, shape (n_voxels,)
+    kept : ndarray of bool, shape (n_volumes,), or None
+        The volumes that were not censored, where they are known.
+    voxels : ndarray of int64, shape (n_voxels,), optional
         The run's voxels, as flat C-order positions in the group's grid.
-    portrait : RunPortrait or None
+    portrait : RunPortrait, optional
         Its mean volume and its carpets.
     """
 
     run: Run
-    kept: npt.NDArray[np.bool_]
-    voxels: npt.NDArray[np.int64]
-    portrait: RunPortrait | None
+    kept: npt.NDArray[np.bool_] | None
+    voxels: npt.NDArray[np.int64] | None = None
+    portrait: RunPortrait | None = None
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ def write_participant_report(
     parts = {each.run.label: _run_part(each, _record_of(each.run, records), settings) for each in material}
     content = ParticipantContent(
         title=f"sub-{participant}",
-        subtitle=f"Atlas {settings.names.atlas}, {settings.names.space}, denoising {settings.names.desc}",
+        subtitle=_subtitle(settings),
         versions=software_versions(),
-        facts=_participant_facts(records),
-        runs=[parts.get(record.run) or RunPart(record, {}, (), (), (), {}) for record in records],
+        facts=run_facts(records),
+        runs=[parts.get(record.run) or RunPart(record) for record in records],
         group_page="group.html" if settings.has_group_page else None,
     )
     return write_atomically(settings.names.root / f"sub-{participant}.html", render_report(content).encode())
@@ -127,34 +129,34 @@ def _record_of(run: Run, records: Sequence[RunRecord]) -> RunRecord:
     return next(record for record in records if record.run == run.label)
 
 
-def _participant_facts(records: Sequence[RunRecord]) -> dict[str, str]:
-    used = [record for record in records if record.used]
-    n_volumes, n_kept = (sum(number or 0 for number in numbers) for numbers in _volumes(used))
-    return {
-        "Runs used": f"{len(used):,} of {len(records):,}",
-        "Volumes kept": f"{n_kept:,} of {n_volumes:,}",
-    }
+def _subtitle(settings: PageSettings) -> str:
+    names = settings.names
+    title = atlas_title(names, [parcellation.n_parcels for parcellation in settings.parcellations])
+    return f"{title or 'No atlas yet'}, space {names.space}, denoising {names.desc}"
 
 
-def _volumes(records: Sequence[RunRecord]) -> tuple[list[int | None], list[int | None]]:
-    return [record.n_volumes for record in records], [record.n_kept for record in records]
+_FORGOTTEN = (
+    "The work folder no longer holds the mean image and the carpets of this run, so they are not shown. Run the job "
+    "again to see them."
+)
 
 
 def _run_part(material: RunMaterial, record: RunRecord, settings: PageSettings) -> RunPart:
-    run, kept = material.run, material.kept
+    run, kept, portrait = material.run, material.kept, material.portrait
     mean_fd = MISSING if record.mean_fd is None or np.isnan(record.mean_fd) else f"{record.mean_fd:.3f} mm"
     return RunPart(
         record=record,
         facts={
-            "Volumes kept": f"{int(kept.sum()):,} of {len(kept):,}",
-            "Duration kept": f"{kept.sum() * run.t_r / 60:.1f} min",
+            "Volumes kept": f"{record.n_kept:,} of {record.n_volumes:,}",
+            "Duration kept": f"{(record.n_kept or 0) * run.t_r / 60:.1f} min",
             "Mean framewise displacement": mean_fd,
-            "Voxels": f"{len(material.voxels):,}",
+            "Voxels": MISSING if material.voxels is None else f"{len(material.voxels):,}",
         },
-        traces=[*_motion(read_motion(run), kept, settings), *_carpets(material)],
-        slices=[] if material.portrait is None else [_mask(material, material.portrait, settings)],
+        traces=[] if kept is None else [*_motion(read_motion(run), kept, settings), *_carpets(portrait, kept)],
+        slices=_mask(material, settings),
         matrices=_matrices(run, settings),
         files=_files(run, settings),
+        note="" if portrait is not None else _FORGOTTEN,
     )
 
 
@@ -170,8 +172,7 @@ def _motion(motion: Motion, kept: npt.NDArray[np.bool_], settings: PageSettings)
     ]
 
 
-def _carpets(material: RunMaterial) -> list[Drawing]:
-    portrait, kept = material.portrait, material.kept
+def _carpets(portrait: RunPortrait | None, kept: npt.NDArray[np.bool_]) -> list[Drawing]:
     if portrait is None:
         return []
     global_signal = portrait.global_signal.astype(np.float64)
@@ -194,25 +195,29 @@ def _chart(label: str, markup: Markup, caption: str = "") -> Drawing:
     return Drawing(kind="chart", label=label, markup=markup, caption=caption)
 
 
-def _mask(material: RunMaterial, portrait: RunPortrait, settings: PageSettings) -> Drawing:
+def _mask(material: RunMaterial, settings: PageSettings) -> list[Drawing]:
     """Draw the run's mean image, the outline of what is parcellated, and what the run lacks of it."""
+    voxels, portrait = material.voxels, material.portrait
+    if voxels is None or portrait is None:
+        return []
     grid = settings.parcellations[0].grid if settings.parcellations else material.run.grid
     background = np.zeros(grid.shape)
-    background.ravel()[material.voxels] = portrait.mean_volume
+    background.ravel()[voxels] = portrait.mean_volume
     own = np.zeros(grid.shape, dtype=bool)
-    own.ravel()[material.voxels] = True
+    own.ravel()[voxels] = True
     group = settings.parcellations[0].labels > 0 if settings.parcellations else own
     labels = np.select([own & group, group, own], [2, 3, 1], 0).astype(np.int32)
     layers = Layers(labels, grid, np.array([_OUTSIDE, _OWN, _SHARED, _LACKING]), background, _OUTLINE)
     n_lacking, n_own = int((labels == 3).sum()), int((labels == 1).sum())
     told = f"{n_lacking:,} voxels of the group's mask are not in the run's, {n_own:,} are in the run's alone."
-    return Drawing(
+    drawing = Drawing(
         kind="slices",
         label="Mask on the mean image",
         markup=draw_slices(cut_layers(layers, n_pixels=200), label=f"Slices through the run's mean image. {told}"),
         caption=f"The mean image in the run's mask, with the outline of the masks. {told} The former are orange, the "
         "latter blue. Left is left (neurological convention).",
     )
+    return [drawing]
 
 
 def _matrices(run: Run, settings: PageSettings) -> list[Drawing]:

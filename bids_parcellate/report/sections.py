@@ -139,8 +139,45 @@ def _draw_figure(figures: pd.DataFrame, chosen: int | None) -> Drawing:
     )
 
 
+_SPELLING = {"held out": "held-out", "split half": "split-half", "adjusted rand": "adjusted Rand index"}
+
+
 def _title(key: str) -> str:
-    return key.replace("_", " ").capitalize()
+    text = key.replace("_", " ")
+    for plain, spelled in _SPELLING.items():
+        text = text.replace(plain, spelled)
+    return text[:1].upper() + text[1:]
+
+
+# Those that random parcels do not reach by being many or compact.
+_DECISIVE = ("boundary_coefficient", "held_out_explained_variance", "split_half_adjusted_rand")
+
+
+def find_doubts(figures: pd.DataFrame, n_parcels: Sequence[int]) -> list[str]:
+    """Say where parcels do no better than random ones.
+
+    Parameters
+    ----------
+    figures : DataFrame
+        As for `quality_section`.
+    n_parcels : sequence of int
+        Numbers of parcels of the parcellations that were made.
+
+    Returns
+    -------
+    list of str
+        A sentence for each figure that is less than two standard deviations above that of random parcels.
+    """
+    random = figures.reindex(columns=["random_mean", "random_sd"])
+    made = figures["n_parcels"].isin(list(n_parcels)).to_numpy()
+    weak = figures[made & (figures["value"] <= random["random_mean"] + 2 * random["random_sd"])]
+    numbers = {name: weak.loc[weak["figure"] == name, "n_parcels"] for name in _DECISIVE}
+    return [
+        f"{_title(name)}: {' and '.join(f'{number:,}' for number in each)} parcels do no better than random ones of "
+        "the same sizes (see Quality)."
+        for name, each in numbers.items()
+        if len(each)
+    ]
 
 
 def _cell(value: float | None) -> str:
@@ -161,17 +198,17 @@ def coverage_section(coverage: Coverage) -> Section:
         For the group's page.
     """
     n_participants, n_parcels = coverage.shares.shape
-    worst = coverage.shares.mean(axis=1).argmin()
+    means = coverage.shares.mean(axis=1)
+    worst = means.argmin()
     lacking = int((coverage.shares < 0.5).any(axis=0).sum())
-    label = (
-        f"Coverage of {n_parcels:,} parcels in {n_participants:,} participants: mean {coverage.shares.mean():.0%}, "
-        f"least in sub-{coverage.participants[worst]} with {coverage.shares[worst].mean():.0%}."
-    )
+    label = f"Coverage of {n_parcels:,} parcels in {n_participants:,} participants: mean {means.mean():.1%}"
+    if means[worst] < means.max():
+        label += f", least in sub-{coverage.participants[worst]} with {means[worst]:.1%}"
     drawing = Drawing(
         kind="chart",
         label="Coverage",
-        markup=draw_coverage(coverage.shares, label=label),
-        caption=f"{label} A row is a participant, a column a parcel, in the order of their names; green is full, red "
+        markup=draw_coverage(coverage.shares, [f"sub-{each}" for each in coverage.participants], label=f"{label}."),
+        caption=f"{label}. A row is a participant, a column a parcel, in the order of their names; green is full, red "
         "empty coverage.",
     )
     text = (
@@ -180,6 +217,37 @@ def coverage_section(coverage: Coverage) -> Section:
         else f"{lacking:,} of {n_parcels:,} parcels lack half of their voxels or more in some participant."
     )
     return Section("coverage", "Coverage", text, [drawing])
+
+
+def run_facts(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Sum up runs.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Used or not.
+
+    Returns
+    -------
+    dict of str to str
+        Key figures.
+    """
+    used = [record for record in records if record.used]
+    n_volumes, n_kept = (sum(record.n_volumes or 0 for record in used), sum(record.n_kept or 0 for record in used))
+    return {
+        "Runs used": f"{len(used):,} of {len(records):,}",
+        "Volumes kept": f"{n_kept:,} of {n_volumes:,}",
+        "Mean framewise displacement": _mean_displacement(used),
+    }
+
+
+def _mean_displacement(records: Sequence[RunRecord]) -> str:
+    """Average framewise displacement over all kept volumes whose run has it."""
+    known = [(record.mean_fd, record.n_kept) for record in records if record.n_kept and not pd.isna(record.mean_fd)]
+    if not known:
+        return MISSING
+    displacements, weights = zip(*known, strict=True)
+    return f"{np.average(displacements, weights=weights):.2f} mm"
 
 
 def motion_section(records: Sequence[RunRecord]) -> Section | None:

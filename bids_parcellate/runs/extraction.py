@@ -10,9 +10,12 @@ from bids_parcellate.io.masking import Mask
 from bids_parcellate.numerics.grids import resample
 from bids_parcellate.numerics.signals import Labels, parcel_sizes, volume_parcel_sums
 from bids_parcellate.numerics.smoothing import Smoother
+from bids_parcellate.numerics.threads import map_in_threads
 
 
-def read_signals(images: Sequence[ImageLike], mask: Mask, fwhm: float | None) -> npt.NDArray[np.float32]:
+def read_signals(
+    images: Sequence[ImageLike], mask: Mask, fwhm: float | None, *, n_threads: int = 1
+) -> npt.NDArray[np.float32]:
     """Read the signals of a mask's voxels.
 
     Parameters
@@ -23,6 +26,8 @@ def read_signals(images: Sequence[ImageLike], mask: Mask, fwhm: float | None) ->
         The voxels.
     fwhm : float or None
         Full width at half maximum of the smoothing in mm; None or 0 for none.
+    n_threads : int, default=1
+        Volumes that are smoothed at a time, beside reading.
 
     Returns
     -------
@@ -35,7 +40,7 @@ def read_signals(images: Sequence[ImageLike], mask: Mask, fwhm: float | None) ->
         If an image cannot be read.
     """
     signals = np.empty((_count_volumes(images), mask.n_voxels), dtype=np.float32)
-    for index, values in enumerate(_iter_masked(images, mask, fwhm)):
+    for index, values in enumerate(_iter_masked(images, mask, fwhm, n_threads)):
         signals[index] = values
     return signals
 
@@ -76,11 +81,15 @@ def _count_volumes(images: Sequence[ImageLike]) -> int:
     return sum(read_info(image).n_volumes for image in images)
 
 
-def _iter_masked(images: Sequence[ImageLike], mask: Mask, fwhm: float | None) -> Iterator[npt.NDArray[np.float32]]:
+def _iter_masked(
+    images: Sequence[ImageLike], mask: Mask, fwhm: float | None, n_threads: int = 1
+) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the smoothed values of a mask's voxels, volume by volume."""
     smooth = Smoother(mask.data, mask.grid.voxel_sizes, fwhm)
     for image in images:
         source = read_info(image).grid
         is_on_grid = source.matches(mask.grid)
-        for volume in iter_volumes(image):
-            yield smooth(volume if is_on_grid else resample(volume, source, mask.grid))
+        volumes = iter_volumes(image)
+        if not is_on_grid:
+            volumes = (resample(volume, source, mask.grid) for volume in volumes)
+        yield from map_in_threads(smooth, volumes, n_threads)

@@ -249,7 +249,14 @@ class Preprocessing(FromEstimator):
         return signals
 
     def reduce(
-        self, run: InputRun, mask: Mask, operator: npt.NDArray[np.float64], n_components: int, *, drop_constant: bool
+        self,
+        run: InputRun,
+        mask: Mask,
+        operator: npt.NDArray[np.float64],
+        n_components: int,
+        *,
+        drop_constant: bool,
+        n_threads: int = 1,
     ) -> RunReduction:
         """Reduce the signals of voxels.
 
@@ -266,6 +273,8 @@ class Preprocessing(FromEstimator):
         drop_constant : bool
             Whether voxels are left out whose signals do not vary over time, before they are cleaned. The one volume of
             a 3-D image says nothing about that.
+        n_threads : int, default=1
+            Threads for smoothing and decomposition. The result does not depend on it.
 
         Returns
         -------
@@ -277,7 +286,7 @@ class Preprocessing(FromEstimator):
         ParcellateError
             If the run cannot be read, cleaned so, or reduced.
         """
-        raw = read_signals(run.images, mask, self.smoothing_fwhm)
+        raw = read_signals(run.images, mask, self.smoothing_fwhm, n_threads=n_threads)
         voxels = mask.voxels
         if drop_constant and len(raw) > 1:
             varies = raw.min(axis=0) < raw.max(axis=0)
@@ -295,7 +304,7 @@ class Preprocessing(FromEstimator):
                 return RunReduction(reduce_signals(signals, n_components), voxels, None, kept, portrait=portrait)
         scores = clean_to_scores(operator, self._baseline_weights(run), raw)
         with _naming(run):
-            reduction = reduce_signals(scores.coordinates, n_components, basis=scores.basis)
+            reduction = reduce_signals(scores.coordinates, n_components, basis=scores.basis, n_threads=n_threads)
         units = Units(*(each.astype(np.float32) for each in (scores.centre, scores.deviation, scores.before)))
         portrait = drawn.finish(scores.basis @ scores.coordinates[:, drawn.rows])
         return RunReduction(reduction, voxels, units, kept, portrait=portrait)

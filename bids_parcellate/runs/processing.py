@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config, SignalsConfig
 from bids_parcellate.dataset import Run
-from bids_parcellate.errors import DataError
+from bids_parcellate.errors import DataError, MissingInputError
 from bids_parcellate.io.confounds import Confounds, load_confounds
 from bids_parcellate.io.images import read_info
 from bids_parcellate.io.masking import Mask, read_mask, run_mask
@@ -37,6 +37,9 @@ _END = 2**16  # bytes at the start and at the end of a file that tell it from ot
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
 _FORMAT = 3
+
+# The standard deviation of a voxel's BOLD signal is a few per cent of its mean.
+_MOST_PERCENT = 50
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,14 @@ class RunTask:
 
 def _identity(path: Path) -> tuple[str, int, int, str]:
     """Tell files apart without reading all of them: the last bytes of a gzip file are a checksum of its content."""
-    status = path.stat()
-    with path.open("rb") as file:
-        ends = file.read(_END)
-        file.seek(max(0, status.st_size - _END))
-        ends += file.read(_END)
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            ends = file.read(_END)
+            file.seek(max(0, status.st_size - _END))
+            ends += file.read(_END)
+    except OSError as error:
+        raise MissingInputError(f"{path} cannot be read: {error.strerror}.", "Restore it, and start again.") from error
     return path.name, status.st_size, status.st_mtime_ns, hashlib.sha256(ends).hexdigest()
 
 
@@ -238,9 +244,39 @@ def reduce_run(task: RunTask) -> RunReduction:
     run, preprocessing = _input_run(task, confounds), _preprocessing(task, _voxel_scaling(task.config))
     operator = preprocessing.operator(run, MIN_DEGREES_OF_FREEDOM)
     reduction = preprocessing.reduce(
-        run, find_mask(task), operator, task.config.parcellation.n_components, drop_constant=True
+        run,
+        find_mask(task),
+        operator,
+        task.config.parcellation.n_components,
+        drop_constant=True,
+        n_threads=task.config.execution.omp_nthreads,
     )
     return replace(reduction, mean_fd=confounds.mean_framewise_displacement)
+
+
+def check_holds_mean(task: RunTask, reduction: RunReduction) -> None:
+    """Refuse to give signals in percent of their mean where an earlier program has removed it.
+
+    Parameters
+    ----------
+    task : RunTask
+        The run.
+    reduction : RunReduction
+        Its reduction.
+
+    Raises
+    ------
+    DataError
+        If the signals vary more than those of BOLD do.
+    """
+    if task.config.denoising.standardize != "psc" or reduction.units is None:
+        return
+    percent = 100 * float(np.median(reduction.units.deviation) / np.median(np.abs(reduction.units.before)))
+    if not percent <= _MOST_PERCENT:
+        raise DataError(
+            f"{task.run.bold}: its signals vary by {percent:.0f} % of their mean, which must have been removed.",
+            "Give images that hold it, or choose --standardize zscore_sample.",
+        )
 
 
 def extract_signals(

@@ -93,6 +93,18 @@ def test_an_output_folder_that_may_not_be_written(shared_box):
     assert snapshot(box.output) == outputs
 
 
+def test_an_output_folder_whose_description_may_not_be_read(shared_box):
+    box = shared_box
+    path = box.output / "dataset_description.json"
+    path.chmod(0)
+    outputs = snapshot(box.output)
+    with without_privileges():
+        outcome = box.run()
+    assert outcome.code == 73, outcome.text
+    assert_helpful(outcome, path, "Permission denied")
+    assert snapshot(box.output) == outputs
+
+
 @contextmanager
 def largest_file(n_bytes: int):
     """Let writing fail half-way, as on a full disk."""
@@ -195,13 +207,25 @@ def test_output_folders_that_are_refused(box, case):
     Case("a band above Nyquist", lambda _: None, "Nyquist", ("--low-pass", "0.4"), 18),
     Case("more volumes than there are", lambda _: None, "--min-volumes", ("--min-volumes", "100"), 18),
     Case("more parcels than voxels", lambda _: None, "100000", ("--n-parcels", "100000"), 64),
+    Case("a long name for the atlas", lambda _: None, "255 are the most", ("--atlas-name", "a" * 200), 64),
+    Case("a space that is not there", lambda _: None, "MNI152NLin2009cAsym", ("--space", "MNI152NLin6Asym"), 18),
+    Case("a session that is not there", lambda _: None, "There are", ("--session-label", "9"), 18),
+    Case("no AROMA", lambda _: None, "AROMA", ("--confounds", "ica_aroma"), 18),
     Case("a smallest parcel larger than all", lambda _: None, "min", ("--min-size", "100000"), 64),
 )
 def test_files_and_folders_that_options_name(box, case):
     box.refuses(case)
 
 
-@pytest.mark.xfail(reason="config: Path.resolve raises RuntimeError for a link to itself, before Python 3.13")
+@pytest.mark.parametrize(("option", "code"), [("--bids-database-dir", 73), ("--work-dir", 73), ("--derivatives", 16)])
+def test_options_that_name_links_to_themselves(box, option, code):
+    link = box.folder / "link"
+    link.symlink_to("link")
+    outcome = box.run(option, link)
+    assert outcome.code == code, outcome.text
+    assert_helpful(outcome, link, ())
+
+
 @pytest.mark.parametrize("which", ["dataset", "output"])
 def test_links_to_themselves(box, which):
     link = box.folder / "link"

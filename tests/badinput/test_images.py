@@ -157,6 +157,11 @@ def no_time(box: Sandbox):
     return edit_header(box.bold, xyzt_units=2)
 
 
+def milliseconds(box: Sandbox):
+    put(box.sidecar, "{}")
+    return edit_header(box.bold, xyzt_units=2 + 8, pixdim={4: 2000.0})
+
+
 def volume_timing(box: Sandbox):
     put(box.sidecar, '{"VolumeTiming": [0, 3, 7]}')
     return box.bold
@@ -177,6 +182,9 @@ def in_sidecar(content: str | bytes):
     Case("no number", sidecar(RepetitionTime=float("nan")), "no positive number"),
     Case("infinite", sidecar(RepetitionTime=float("inf")), "no positive number"),
     Case("larger than any number", sidecar(RepetitionTime=10**400), "no positive number"),
+    Case("milliseconds", sidecar(RepetitionTime=2000), "milliseconds"),
+    Case("kiloseconds", sidecar(RepetitionTime=0.002), "0.01 to 100"),
+    Case("milliseconds that the header calls seconds", milliseconds, ("in the header", "milliseconds")),
     Case("not equally spaced", volume_timing, "VolumeTiming"),
     Case("no JSON", in_sidecar("{"), "JSON"),
     Case("a list of JSON", in_sidecar("[]"), "JSON object"),
@@ -336,3 +344,8 @@ def test_odd_but_sound_images_are_read_alike(box, of_whole_numbers, change):
     np.testing.assert_array_equal(voxels, expected_voxels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.max())
     assert snapshot(box.dataset) == inputs
+
+
+def test_percent_of_a_mean_that_was_removed(box):
+    case = Case("demeaned", voxels(lambda values: values - values.mean(axis=-1, keepdims=True)), "% of their mean")
+    box.refuses(case, *ONLY, "--standardize", "psc")

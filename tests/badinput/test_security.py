@@ -14,7 +14,7 @@ import pytest
 import bids_parcellate
 from bids_parcellate.io.naming import bids_name
 from bids_parcellate.io.store import ArrayStore
-from tests.badinput.sandbox import edit_json, put, snapshot
+from tests.badinput.sandbox import assert_helpful, edit_json, put, snapshot
 
 PACKAGE = Path(bids_parcellate.__file__).parent
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -138,15 +138,44 @@ def test_files_behind_links_in_the_output_are_not_written(box):
     assert snapshot(box.dataset) == inputs
 
 
-@pytest.mark.xfail(reason="workflow: folders of the output that lead into the dataset are not refused")
-def test_folders_behind_links_in_the_output_are_not_written(box):
-    """A participant's folder of the output that is a link to that of the dataset."""
-    shutil.rmtree(box.output / "sub-02")
-    (box.output / "sub-02").symlink_to(box.dataset / "sub-02")
-    inputs = snapshot(box.dataset)
+@pytest.mark.parametrize("target", ["data", "sub-02 of the data", "elsewhere", "nowhere"])
+@pytest.mark.parametrize(
+    "place",
+    ["sub-02", "sub-02/ses-1", "sub-02/ses-1/func", "sub-02/anat", "tpl-MNI152NLin2009cAsym", "logs", "logs/runs"],
+)
+def test_folders_behind_links_in_the_output_are_not_written(box, place, target):
+    """A folder that the job would write to is a link into the dataset, or to anywhere else."""
+    elsewhere = box.folder / "elsewhere"
+    elsewhere.mkdir()
+    targets = {"data": box.dataset, "sub-02 of the data": box.dataset / "sub-02", "elsewhere": elsewhere}
+    link = box.output / place
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(targets.get(target, box.folder / "nowhere"))
+    before = snapshot(box.folder)
     outcome = box.run()
-    assert snapshot(box.dataset) == inputs
-    assert outcome.code == 64
+    assert outcome.code == 64, outcome.text
+    assert_helpful(outcome, None, (str(link), "Remove the link"))
+    assert snapshot(box.folder) == before, "nothing was done"
+
+
+def test_links_that_stay_in_the_output_are_followed(box):
+    (box.output / "sub-02").rename(box.output / "moved")
+    (box.output / "sub-02").symlink_to("moved")
+    assert box.run().code == 0
+
+
+def test_a_work_folder_on_another_disk_may_be_a_link_but_not_into_the_dataset(box):
+    work = box.output / ".work"
+    work.symlink_to(box.folder / "scratch")
+    (box.folder / "scratch").mkdir()
+    assert box.run(level="participant").code == 0
+    (box.folder / "scratch" / "zz").symlink_to(box.dataset / "sub-01")
+    before = snapshot(box.dataset)
+    outcome = box.run()
+    assert outcome.code == 64, outcome.text
+    assert_helpful(outcome, None, ("--work-dir", "nothing is written"))
+    assert snapshot(box.dataset) == before
 
 
 def test_names_with_the_shell_s_signs_are_only_names(box, monkeypatch):

@@ -8,7 +8,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.numerics.cluster import Agglomerative
+from bids_parcellate.numerics.cluster.estimators import Agglomerative
 from bids_parcellate.numerics.graph import connected_pieces, edges, voxel_adjacency
 from tests.cluster.simulation import brain, graph_of, smooth_features
 

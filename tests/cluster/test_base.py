@@ -12,14 +12,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bids_parcellate import config
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.numerics.cluster import (
-    METHODS,
+from bids_parcellate.numerics.cluster import METHODS, parcellate
+from bids_parcellate.numerics.cluster.estimators import (
     Agglomerative,
     HierarchicalKMeans,
     KMeans,
     ReNA,
     make_clusterer,
-    parcellate,
 )
 from bids_parcellate.numerics.graph import connected_pieces, scattered_labels
 from tests.cluster.simulation import brain, graph_of, smooth_features, voronoi

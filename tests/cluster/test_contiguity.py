@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.numerics.cluster import METHODS, Agglomerative, KMeans, make_clusterer, parcellate
+from bids_parcellate.numerics.cluster import METHODS, parcellate
 from bids_parcellate.numerics.cluster.contiguity import FeatureGraph, average_rows, make_contiguous
+from bids_parcellate.numerics.cluster.estimators import Agglomerative, KMeans, make_clusterer
 from bids_parcellate.numerics.graph import connected_pieces, edges, hemispheres, scattered_labels, separate
 from tests.cluster.simulation import brain, graph_of, smooth_features, voronoi
 

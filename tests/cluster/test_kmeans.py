@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.cluster import MiniBatchKMeans
 
-from bids_parcellate.numerics.cluster import HierarchicalKMeans, KMeans
+from bids_parcellate.numerics.cluster.estimators import HierarchicalKMeans, KMeans
 from bids_parcellate.numerics.cluster.hierarchical_kmeans import count_distinct_rows, share_out
 from tests.cluster.simulation import brain, smooth_features, voronoi
 

@@ -7,7 +7,7 @@ from nilearn.regions import ReNA as NilearnReNA
 from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.errors import UsageError
-from bids_parcellate.numerics.cluster import ReNA
+from bids_parcellate.numerics.cluster.estimators import ReNA
 from bids_parcellate.numerics.graph import connected_pieces, edges, scattered_labels, voxel_adjacency
 from tests.cluster.simulation import brain, graph_of, smooth_features
 

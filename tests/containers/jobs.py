@@ -1,8 +1,8 @@
-"""The job that every kind of container does here, and what is compared of its outputs."""
+"""The job that every kind of container does here, and how containers are started."""
 
-import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,6 +40,13 @@ def require(command: str, package: str) -> None:
         unavailable(f"{command} is missing; it is in Debian's package {package}")
 
 
+def read_definition() -> tuple[dict[str, str], dict[str, str]]:
+    """Split singularity.def into its header and its sections."""
+    header, *parts = re.split(r"^%", (REPOSITORY / "singularity.def").read_text(), flags=re.MULTILINE)
+    keys = dict(line.split(": ", 1) for line in header.strip().splitlines())
+    return keys, {name: text for name, _, text in (part.partition("\n") for part in parts)}
+
+
 def docker(*arguments: object, code: int = 0) -> str:
     """Call Docker; its exit code must be the one given. Returns what it prints, errors included."""
     done = subprocess.run(
@@ -63,25 +70,6 @@ def open_folder(path: Path) -> Path:
     path.mkdir()
     path.chmod(0o777)
     return path
-
-
-def digests(folder: Path, dataset: object) -> dict[str, str]:
-    """Digest each output, whatever path the dataset was read from.
-
-    What a job says of itself is left out: times and commands are in its logs and in the report.
-    """
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(_without(path, str(dataset))).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not {".work", "provenance.json"} & {*path.parts}
-        and path.suffix not in (".html", ".log", ".toml")
-    }
-
-
-def _without(path: Path, dataset: str) -> bytes:
-    content = path.read_bytes()
-    return content.replace(f"file://{dataset}".encode(), b"") if path.name == "dataset_description.json" else content
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int]]:

@@ -8,7 +8,7 @@ from bids_parcellate.numerics.cluster import parcellate
 from bids_parcellate.numerics.graph import voxel_adjacency
 from bids_parcellate.numerics.quality.agreement import agreement
 from bids_parcellate.numerics.quality.choice import Curve, choose_n_parcels
-from bids_parcellate.numerics.quality.folds import leave_participants_out, split_halves
+from bids_parcellate.numerics.quality.folds import split_halves
 from bids_parcellate.numerics.quality.nulls import random_parcellations
 from bids_parcellate.numerics.quality.variance import explained_variance
 from bids_parcellate.numerics.simulation.brain import grow_parcels, make_brain, smooth_field
@@ -37,7 +37,7 @@ def fit(runs, adjacency):
 def measure(runs, adjacency):
     participants = [f"{number:02d}" for number in range(len(runs))]
     explained, explained_random = [], []
-    for held_out in leave_participants_out(participants, 4):
+    for held_out in split_halves(participants, 4):
         test, labelings = np.concatenate(runs[held_out]), fit(runs[~held_out], adjacency)
         explained.append([result.overall for result in explained_variance(test, labelings)])
         random = np.stack([random_parcellations(labels, adjacency, N_RANDOM) for labels in labelings], axis=1)

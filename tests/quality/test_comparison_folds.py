@@ -4,7 +4,7 @@ from scipy import stats
 
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.numerics.quality.comparison import compare_with_null
-from bids_parcellate.numerics.quality.folds import bootstrap, leave_participants_out, split_halves
+from bids_parcellate.numerics.quality.folds import bootstrap, split_halves
 
 RUNS = ["b", "a", "a", "c", "d", "e", "c", "c", "f", "g"]
 
@@ -33,18 +33,6 @@ def test_each_parcel_by_itself():
         compare_with_null([1.0, 2], [2.0, 3])
 
 
-def test_folds_hold_out_participants():
-    folds = leave_participants_out(RUNS, 3)
-    np.testing.assert_array_equal(np.sum(folds, axis=0), 1)
-    names = np.array(RUNS)
-    for held_out in folds:
-        assert not set(names[held_out]) & set(names[~held_out])
-    assert sorted(len(set(names[held_out])) for held_out in folds) == [2, 2, 3]
-    assert len(leave_participants_out(RUNS, 100)) == 7
-    backwards = leave_participants_out(RUNS[::-1], 3)
-    np.testing.assert_array_equal([fold[::-1] for fold in backwards], folds)
-
-
 def test_halves_and_bootstrap_samples_keep_participants_together():
     names = np.array(RUNS)
     halves = split_halves(RUNS, 5, seed=1)
@@ -52,15 +40,15 @@ def test_halves_and_bootstrap_samples_keep_participants_together():
         assert not set(names[half]) & set(names[~half])
         assert len(set(names[half])) == 3
     assert len({half.tobytes() for half in halves}) > 1
-    for counts in bootstrap(RUNS, 5):
+    np.testing.assert_array_equal([half[::-1] for half in split_halves(RUNS[::-1], 5, seed=1)], halves)
+    for drawn in bootstrap(RUNS, 5):
+        counts = np.bincount(drawn, minlength=len(RUNS))
         of_participants = {name: set(counts[names == name]) for name in names}
         assert all(len(values) == 1 for values in of_participants.values())
         assert sum(values.pop() for values in of_participants.values()) == 7
 
 
 def test_one_participant_cannot_be_held_out():
-    for divide in (leave_participants_out, split_halves, bootstrap):
+    for divide in (split_halves, bootstrap):
         with pytest.raises(DataError, match="at least two"):
             divide(["a", "a"], 2)
-    with pytest.raises(UsageError, match="n_folds is 1"):
-        leave_participants_out(RUNS, 1)

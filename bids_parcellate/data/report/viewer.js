@@ -214,7 +214,7 @@
     viewer.addVolume(state.volume);
     element("colour").replaceChildren(
       option("parcels", "parcel"),
-      ...(parcellation.correlation ? [option("correlation", "correlation with the selected parcel")] : []),
+      ...(parcellation.correlation ? [option("correlation", "correlation with this parcel")] : []),
       ...parcellation.figures.map(({ name }, index) => option(index, name)),
     );
     element("parcel").replaceChildren(...parcellation.names.map((name, parcel) => option(parcel, name)));

@@ -1,31 +1,19 @@
 """Methods that cluster the voxels (features) of an array (n_samples, n_voxels) into parcels."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bids_parcellate.errors import UsageError
-from bids_parcellate.numerics.cluster.agglomerative import Agglomerative
-from bids_parcellate.numerics.cluster.base import FeatureClusterer, FloatArray
-from bids_parcellate.numerics.cluster.hierarchical_kmeans import HierarchicalKMeans
-from bids_parcellate.numerics.cluster.kmeans import KMeans
-from bids_parcellate.numerics.cluster.rena import ReNA
-
-__all__ = [
-    "METHODS",
-    "SPATIAL_METHODS",
-    "Agglomerative",
-    "FeatureClusterer",
-    "HierarchicalKMeans",
-    "KMeans",
-    "Method",
-    "ReNA",
-    "make_clusterer",
-    "parcellate",
-]
+from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.numerics.cluster.agglomerative import grow_tree
+from bids_parcellate.numerics.cluster.base import FloatArray, check_n_clusters, check_weights, number_by_first_feature
+from bids_parcellate.numerics.cluster.hierarchical_kmeans import hierarchical_k_means
+from bids_parcellate.numerics.cluster.kmeans import k_means, partition
+from bids_parcellate.numerics.cluster.rena import merge_nearest
 
 Method = Literal["ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -80,68 +68,31 @@ def parcellate(  # noqa: PLR0913 -- the options of a parcellation, by keyword
     DataError
         If the data cannot be split into that many parcels.
     """
-
-    def make(n_clusters: int) -> FeatureClusterer:
-        return make_clusterer(
-            method,
-            n_clusters,
-            adjacency=adjacency,
-            random_state=random_state,
-            contiguous=contiguous,
-            min_size=min_size,
-        ).fit(features, weights=weights)
-
-    finest = make(max(n_parcels))
-    if isinstance(finest, Agglomerative):
-        return {n: finest.cut(n) for n in n_parcels}
-    return {n: (finest if n == finest.n_clusters else make(n)).labels_ for n in n_parcels}
-
-
-def make_clusterer(
-    method: Method,
-    n_clusters: int,
-    *,
-    adjacency: sparse.sparray,
-    random_state: int | np.random.RandomState | None = 0,
-    contiguous: bool = False,
-    min_size: int = 1,
-) -> FeatureClusterer:
-    """Make the estimator of a method.
-
-    Parameters
-    ----------
-    method : {"ward", "complete", "average", "kmeans", "hierarchical_kmeans", "rena"}
-        How voxels are clustered.
-    n_clusters : int
-        Number of parcels.
-    adjacency : sparse array, shape (n_voxels, n_voxels)
-        The voxels that are neighbours; k-means methods use it for contiguous parcels only. Where an edge is left out
-        no parcel grows across: `bids_parcellate.numerics.graph.separate` keeps hemispheres apart.
-    random_state : int, RandomState or None, default=0
-        Seed of the k-means methods.
-    contiguous : bool, default=False
-        Whether the parcels of k-means methods are contiguous, too.
-    min_size : int, default=1
-        The fewest voxels of a parcel; above 1, parcels of k-means methods must be contiguous.
-
-    Returns
-    -------
-    FeatureClusterer
-        Not fitted; ``fit`` takes ``weights`` of the voxels. For ward, complete and average it is an
-        `Agglomerative`, whose tree has other cuts, too.
-
-    Raises
-    ------
-    UsageError
-        If the method is unknown.
-    """
+    if method not in METHODS:
+        raise UsageError(f"method={method!r} is none of {', '.join(METHODS)}.")
+    columns, n_features = features.T, features.shape[1]
+    masses = check_weights(weights, n_features=n_features)
+    for number in n_parcels:
+        check_n_clusters(number, n_features=n_features)
+    if not np.isfinite(features).all():
+        raise DataError("the features hold values that are not finite", "Leave those voxels out of the mask.")
     if method in ("ward", "complete", "average"):
-        return Agglomerative(n_clusters, linkage=method, connectivity=adjacency, min_size=min_size)
+        tree = grow_tree(columns, masses, max(n_parcels), linkage=method, connectivity=adjacency, min_size=min_size)
+        return {number: tree.cut(number) for number in n_parcels}
     if method == "rena":
-        return ReNA(n_clusters, connectivity=adjacency, min_size=min_size)
-    space = adjacency if contiguous else None
-    if method == "kmeans":
-        return KMeans(n_clusters, random_state=random_state, connectivity=space, min_size=min_size)
-    if method == "hierarchical_kmeans":
-        return HierarchicalKMeans(n_clusters, random_state=random_state, connectivity=space, min_size=min_size)
-    raise UsageError(f"method={method!r} is none of {', '.join(METHODS)}.")
+        find = partial(merge_nearest, columns, masses, connectivity=adjacency, min_size=min_size)
+        return {number: number_by_first_feature(find(number)[0]) for number in n_parcels}
+    means = {"kmeans": k_means, "hierarchical_kmeans": hierarchical_k_means}[method]
+    return {
+        number: number_by_first_feature(
+            partition(
+                partial(means, random_state=np.random.RandomState(random_state)),
+                columns,
+                masses,
+                number,
+                connectivity=adjacency if contiguous else None,
+                min_size=min_size,
+            )
+        )
+        for number in n_parcels
+    }

@@ -1,17 +1,15 @@
 """Agglomerative clustering of features on a graph: Ward, complete and average linkage."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils.extmath import row_norms
-from sklearn.utils.validation import check_is_fitted
 
 from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics import graph
 from bids_parcellate.numerics.cluster.base import (
-    FeatureClusterer,
     FloatArray,
     check_n_clusters,
     check_reachable,
@@ -28,95 +26,33 @@ Linkage = Literal["ward", "complete", "average"]
 _BLOCK = 8192  # edges whose distances are computed at once
 
 
-class Agglomerative(FeatureClusterer):
-    """Merge neighbouring features bottom-up and keep the whole tree.
-
-    On a connected graph the tree is that of `sklearn.cluster.AgglomerativeClustering` (Euclidean distance). On a
-    graph of several pieces it is a forest: no edge is added, so that every cluster is contiguous.
-
-    Parameters
-    ----------
-    n_clusters : int, default=2
-        Number of clusters.
-    linkage : {"ward", "complete", "average"}, default="ward"
-        The height of a merge. "ward": the increase of the variance within clusters. "complete" and "average": the
-        largest or the mean distance, over those neighbours only that both clusters have in common.
-    connectivity : sparse array, shape (n_features, n_features), or None, default=None
-        The features that are neighbours: every stored entry is an edge. None makes all of them
-        neighbours, which needs memory for all pairs.
-    min_size : int, default=1
-        The fewest features of a cluster. Only those merges are undone that join two clusters of this size; what is
-        smaller and hangs between them goes, feature by feature, to the adjacent cluster with the nearest mean.
-        Where the tree has too few such merges, clusters are split along Ward's trees of their own.
+@dataclass(frozen=True)
+class Tree:
+    """All merges of features, of which every clustering is a cut.
 
     Attributes
     ----------
-    labels_ : ndarray of int32, shape (n_features,)
-        Cluster of each feature.
-    n_clusters_ : int
-        Number of clusters.
-    children_ : ndarray of int64, shape (n_merges, 2)
-        The two nodes that each merge joins, the older first. Nodes below ``n_leaves_`` are features; node
-        ``n_leaves_ + i`` is what merge i makes.
-    distances_ : ndarray of float64, shape (n_merges,)
-        Height of each merge, scaled as in scikit-learn. On a graph, heights need not ascend.
-    n_leaves_ : int
-        Number of features.
-    n_connected_components_ : int
-        Number of pieces of the graph: ``n_leaves_ - n_merges``.
-
-    Notes
-    -----
-    Ward looks at all neighbours of a merged cluster anew, so that time grows faster than linearly where
-    one cluster takes up its neighbours one by one, as it does with voxels of very different variances.
-
-    Memory of Ward is a copy of the data, at most ``4 * n_features * n_samples`` bytes for sums, and about 32 bytes an
-    edge; of the others about 64 bytes an edge. Ties are broken as in scikit-learn's Ward: the pair whose younger node
-    is the older comes first, then the one whose older node is. For complete and average linkage scikit-learn leaves
-    ties to the layout of its heap.
-
-    With ``min_size`` above 1 the estimator keeps the data, for other cuts.
-
-    References
-    ----------
-    .. [1] Ward JH (1963). Hierarchical grouping to optimize an objective function. J Am Stat Assoc 58:236-244.
-    .. [2] Müllner D (2011). Modern hierarchical, agglomerative clustering algorithms. arXiv:1109.2378.
+    children : ndarray of int64, shape (n_merges, 2)
+        The two nodes that each merge joins, the older first. Nodes below the number of features are features; those
+        that merges make follow.
+    distances : ndarray of float64, shape (n_merges,)
+        Height of each merge, scaled as in scikit-learn.
+    piece_sizes : ndarray of int, shape (n_pieces,)
+        Number of features in each piece of the graph.
+    min_size : int
+        The fewest features of a cluster.
+    leaves : FeatureGraph or None
+        The features, where ``min_size`` is above 1.
     """
 
-    def __init__(
-        self,
-        n_clusters: int = 2,
-        *,
-        linkage: Linkage = "ward",
-        connectivity: sparse.sparray | None = None,
-        min_size: int = 1,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.linkage = linkage
-        self.connectivity = connectivity
-        self.min_size = min_size
-
-    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.int32]:
-        if self.linkage not in get_args(Linkage):
-            raise UsageError(f"linkage={self.linkage!r} is none of {', '.join(get_args(Linkage))}.")
-        n_leaves = columns.shape[0]
-        pairs = feature_edges(self.connectivity, n_leaves)
-        self._piece_sizes = np.bincount(graph.connected_pieces(graph.from_edges(pairs, n_leaves))[1])
-        check_reachable(self.n_clusters, self._piece_sizes, min_size=self.min_size)
-        rows = contiguous_rows(columns)
-        if self.linkage == "ward":
-            self.children_, heights = ward_tree(rows, pairs, masses)
-            self.distances_ = np.sqrt(2.0 * heights)
-        else:
-            average = self.linkage == "average"
-            self.children_, self.distances_ = linkage_tree(_lengths(rows, pairs), pairs, masses, average=average)
-        self.n_leaves_ = n_leaves
-        self.n_connected_components_ = n_leaves - len(self.children_)
-        self._leaves = FeatureGraph(columns, pairs, masses) if self.min_size > 1 else None
-        return self.cut(self.n_clusters)
+    children: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    piece_sizes: NDArray[np.integer]
+    min_size: int
+    leaves: FeatureGraph | None
 
     def cut(self, n_clusters: int) -> NDArray[np.int32]:
-        """Cut the fitted tree: undo the last merges until there are so many clusters.
+        """Undo the last merges until there are so many clusters.
 
         Parameters
         ----------
@@ -136,16 +72,69 @@ class Agglomerative(FeatureClusterer):
         DataError
             If so many clusters of ``min_size`` were not found.
         """
-        check_is_fitted(self, "children_")
-        check_n_clusters(n_clusters, n_features=self.n_leaves_)
-        check_reachable(n_clusters, self._piece_sizes, min_size=self.min_size)
-        sizes = np.ones(self.n_leaves_, dtype=np.int64)
-        if self._leaves is None:
-            labels = cut_tree(self.children_, sizes, n_clusters)
+        n_features = int(self.piece_sizes.sum())
+        check_n_clusters(n_clusters, n_features=n_features)
+        check_reachable(n_clusters, self.piece_sizes, min_size=self.min_size)
+        sizes = np.ones(n_features, dtype=np.int64)
+        if self.leaves is None:
+            labels = cut_tree(self.children, sizes, n_clusters)
         else:
-            labels = cut_and_attach(self.children_, sizes, self._leaves, n_clusters, min_size=self.min_size)
-            labels = split(labels, self._leaves, n_clusters, min_size=self.min_size)
+            labels = cut_and_attach(self.children, sizes, self.leaves, n_clusters, min_size=self.min_size)
+            labels = split(labels, self.leaves, n_clusters, min_size=self.min_size)
         return number_by_first_feature(labels)
+
+
+def grow_tree(
+    columns: FloatArray,
+    masses: NDArray[np.float64],
+    n_clusters: int,
+    *,
+    linkage: Linkage,
+    connectivity: sparse.sparray | None,
+    min_size: int = 1,
+) -> Tree:
+    """Merge neighbouring features bottom-up and keep the whole tree.
+
+    Parameters
+    ----------
+    columns : ndarray of float32 or float64, shape (n_features, n_samples)
+        The features, often the view ``X.T``.
+    masses : ndarray of float64, shape (n_features,)
+        How much each feature counts.
+    n_clusters : int
+        The largest number of clusters that the tree will be cut into: checked before the work.
+    linkage : {"ward", "complete", "average"}
+        The height of a merge.
+    connectivity : sparse array, shape (n_features, n_features), or None
+        The features that are neighbours; None makes all of them neighbours.
+    min_size : int, default=1
+        The fewest features of a cluster.
+
+    Returns
+    -------
+    Tree
+        On a graph of several pieces it is a forest.
+
+    Raises
+    ------
+    UsageError
+        If the linkage is unknown, or the graph cannot have such clusters.
+    """
+    if linkage not in get_args(Linkage):
+        raise UsageError(f"linkage={linkage!r} is none of {', '.join(get_args(Linkage))}.")
+    pairs = feature_edges(connectivity, len(columns))
+    piece_sizes = np.bincount(graph.connected_pieces(graph.from_edges(pairs, len(columns)))[1])
+    check_reachable(n_clusters, piece_sizes, min_size=min_size)
+    rows = contiguous_rows(columns)
+    if linkage == "ward":
+        children, heights = ward_tree(rows, pairs, masses)
+        distances = np.sqrt(2.0 * heights)
+    else:
+        average = linkage == "average"
+        children, distances = linkage_tree(_lengths(rows, pairs), pairs, masses, average=average)
+    return Tree(
+        children, distances, piece_sizes, min_size, FeatureGraph(columns, pairs, masses) if min_size > 1 else None
+    )
 
 
 def _lengths(rows: FloatArray, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -153,5 +142,6 @@ def _lengths(rows: FloatArray, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
     lengths = np.empty(len(pairs))
     for start in range(0, len(pairs), _BLOCK):
         larger, smaller = pairs[start : start + _BLOCK].T
-        lengths[start : start + _BLOCK] = row_norms(rows[larger] - rows[smaller])
+        gaps = rows[larger] - rows[smaller]
+        lengths[start : start + _BLOCK] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
     return lengths

@@ -1,138 +1,36 @@
-"""What all methods share: they cluster features (voxels), and reduce them to their clusters' means."""
-
-from abc import ABC, abstractmethod
-from typing import Self
+"""What all methods share: checks of what is asked for, the edges of a graph, the order of rows and labels."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics import graph
 
 FloatArray = NDArray[np.floating]  # float32 or float64
-_FLOATS = [np.float64, np.float32]
 _BLOCK = 64  # rows that are transposed at once
 
 
-class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn has no types
-    """Base of the estimators that cluster features, as `sklearn.cluster.FeatureAgglomeration` does.
+def check_weights(weights: ArrayLike | None, *, n_features: int) -> NDArray[np.float64]:
+    """Check how much features count.
 
-    scikit-learn's own clusterers label samples; these label the columns of ``X``, so they are transformers.
-    ``fit`` checks the data, calls the method's ``_cluster`` and checks that there are exactly
-    ``n_clusters`` clusters, none of them empty.
-
-    Attributes
+    Parameters
     ----------
-    labels_ : ndarray of int32, shape (n_features,)
-        Cluster of each feature, 0 to ``n_clusters_ - 1``, numbered in the order of their first features.
-    n_clusters_ : int
-        Number of clusters.
-    n_features_in_ : int
+    weights : array-like of float, shape (n_features,), or None
+        None for 1 each.
+    n_features : int
         Number of features.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_features,)
+        The weights.
+
+    Raises
+    ------
+    UsageError
+        If they are not of these features, or one is not above 0.
     """
-
-    n_clusters: int
-
-    def fit(self, X: ArrayLike, y: object = None, *, weights: ArrayLike | None = None) -> Self:
-        """Cluster the features.
-
-        Parameters
-        ----------
-        X : array-like of float32 or float64, shape (n_samples, n_features)
-            One column for each feature.
-        y : None
-            Ignored.
-        weights : array-like of float, shape (n_features,), or None, default=None
-            How much each feature counts in means and sums of squares, above 0; for example the share of grey
-            matter in a voxel. A weight of 2 is the same as two
-            copies of the feature that stay together. `transform` does not use them.
-
-        Returns
-        -------
-        FeatureClusterer
-            The estimator itself.
-
-        Raises
-        ------
-        UsageError
-            If ``n_clusters`` is not between 1 and the number of features, or a weight is not above 0.
-        DataError
-            If the data cannot be split into that many clusters.
-        """
-        del y
-        data: FloatArray = validate_data(self, X, dtype=_FLOATS)
-        check_n_clusters(self.n_clusters, n_features=data.shape[1])
-        labels = number_by_first_feature(self._cluster(data.T, _check_weights(weights, data.shape[1])))
-        n_found = int(labels.max()) + 1
-        if n_found != self.n_clusters:
-            raise DataError(f"{type(self).__name__} found {n_found} clusters, not n_clusters={self.n_clusters}.")
-        self.labels_ = labels
-        self.n_clusters_ = n_found
-        self._n_features_out = n_found
-        return self
-
-    @abstractmethod
-    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.integer]:
-        """Cluster the rows of an array (n_features, n_samples), the transpose of X and often a view of it."""
-
-    def transform(self, X: ArrayLike) -> FloatArray:
-        """Average the features of each cluster.
-
-        Parameters
-        ----------
-        X : array-like of float32 or float64, shape (n_samples, n_features)
-            One column for each feature.
-
-        Returns
-        -------
-        ndarray of X's dtype, shape (n_samples, n_clusters)
-            The means, one column for each cluster.
-        """
-        check_is_fitted(self)
-        data: FloatArray = validate_data(self, X, dtype=_FLOATS, reset=False)
-        sums = [np.bincount(self.labels_, weights=sample, minlength=self.n_clusters_) for sample in data]
-        means = np.stack(sums) / self._sizes()
-        return (means * self._scale()).astype(data.dtype, copy=False)
-
-    def inverse_transform(self, X: ArrayLike) -> FloatArray:
-        """Give every feature the value of its cluster.
-
-        Parameters
-        ----------
-        X : array-like of float32 or float64, shape (n_samples, n_clusters)
-            One column for each cluster.
-
-        Returns
-        -------
-        ndarray of X's dtype, shape (n_samples, n_features)
-            The values, one column for each feature.
-        """
-        check_is_fitted(self)
-        data: FloatArray = check_array(X, dtype=_FLOATS)
-        if data.shape[1] != self.n_clusters_:
-            raise UsageError(f"X has {data.shape[1]} columns, but there are {self.n_clusters_} clusters.")
-        means = (data / self._scale()).astype(data.dtype, copy=False)
-        return means[:, self.labels_]
-
-    def _sizes(self) -> NDArray[np.intp]:
-        """Count the features of each cluster."""
-        return np.bincount(self.labels_, minlength=self.n_clusters_)
-
-    def _scale(self) -> NDArray[np.float64]:
-        """Return by what `transform` multiplies the means, shape (n_clusters,)."""
-        return np.ones(self.n_clusters_)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-
-def _check_weights(weights: ArrayLike | None, n_features: int) -> NDArray[np.float64]:
     if weights is None:
         return np.ones(n_features)
     masses = np.asarray(weights, dtype=np.float64)

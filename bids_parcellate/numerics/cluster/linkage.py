@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bids_parcellate.numerics.cluster.neighbours import CELL, NOTHING, Records, link, link_edges, unlink
+from bids_parcellate.numerics.kernels import kernel
 
 _Floats = NDArray[np.float64]
 
@@ -185,7 +186,7 @@ def _absorb(state: _State, n_edges: int, keep: int, drop: int, average: bool) ->
     return n_edges
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _merge_all(state: _State, average: bool, children: NDArray[np.int64], heights: _Floats) -> int:
     """Merge along the first edge until there is none; write down the tree and return the number of merges."""
     clusters, cells, edges, _ = state

@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from bids_parcellate.numerics.kernels import kernel
+
 Records = NDArray[Any]  # structured: its fields are those of a dtype beside it
 NOTHING = -1
 CELL = np.dtype([("target", np.int32), ("following", np.int32), ("preceding", np.int32)])
@@ -58,7 +60,7 @@ def unlink(clusters: Records, cells: Records, owner: int, cell: int) -> None:
         cells[following].preceding = preceding
 
 
-@njit(nogil=True)
+@kernel()  # Linkage calls it from outside of kernels, too.
 def link_edges(clusters: Records, cells: Records, pairs: NDArray[np.int32]) -> None:
     """Fill the lists of all clusters.
 

@@ -1,114 +1,88 @@
 """Recursive nearest-neighbour agglomeration (ReNA): many merges in every pass, in linear time."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
 from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics import graph
 from bids_parcellate.numerics.cluster.base import (
-    FeatureClusterer,
     FloatArray,
     check_reachable,
     contiguous_rows,
     feature_edges,
 )
 from bids_parcellate.numerics.cluster.contiguity import FeatureGraph, average_rows, make_contiguous
+from bids_parcellate.numerics.kernels import kernel
 
 _NONE = -1
 
 
-class ReNA(FeatureClusterer):
-    """Merge every cluster with its nearest neighbour, again and again.
-
-    One pass joins each cluster to the neighbour that is nearest (squared Euclidean distance between means; ties go to
-    the edge that comes first), so that no cluster outgrows the others. The last pass makes only its
-    shortest merges, as many as lead to ``n_clusters``. No edge is added to the graph: clusters are contiguous.
+def merge_nearest(
+    columns: FloatArray,
+    masses: NDArray[np.float64],
+    n_clusters: int,
+    *,
+    connectivity: sparse.sparray | None,
+    n_iter: int | None = None,
+    min_size: int = 1,
+) -> tuple[NDArray[np.int32], int]:
+    """Merge every cluster with its nearest neighbour, until so many are left.
 
     Parameters
     ----------
-    n_clusters : int, default=2
+    columns : ndarray of float32 or float64, shape (n_features, n_samples)
+        The features, often the view ``X.T``.
+    masses : ndarray of float64, shape (n_features,)
+        How much each feature counts.
+    n_clusters : int
         Number of clusters.
-    connectivity : sparse array, shape (n_features, n_features), or None, default=None
-        The features that are neighbours: every stored entry is an edge. None makes all of them
-        neighbours, which needs memory for all pairs.
+    connectivity : sparse array, shape (n_features, n_features), or None
+        The features that are neighbours; None makes all of them neighbours.
     n_iter : int or None, default=None
-        Largest number of passes. None allows as many as are needed, at most ``log2(n_features / n_clusters)``
-        on a connected graph and one more.
-    scaling : bool, default=False
-        Whether `transform` multiplies the mean of each cluster by the square root of its size, which keeps
-        the Euclidean norm of data that are constant within clusters; `inverse_transform` divides by it.
+        Largest number of passes; None for as many as are needed.
     min_size : int, default=1
-        The fewest features of a cluster: smaller ones are merged and others split (see `make_contiguous`).
+        The fewest features of a cluster.
 
-    Attributes
-    ----------
-    labels_ : ndarray of int32, shape (n_features,)
+    Returns
+    -------
+    labels : ndarray of int32, shape (n_features,)
         Cluster of each feature.
-    n_clusters_ : int
-        Number of clusters.
-    n_iter_ : int
+    n_passes : int
         Number of passes made.
 
-    Notes
-    -----
-    A pass costs O(n_edges * n_samples), and each leaves at most half of the clusters that can still be merged. The mean
-    of a cluster is that of its features, whereas nilearn averages the means of the clusters that were joined.
-
-    References
-    ----------
-    .. [1] Hoyos-Idrobo A, Varoquaux G, Kahn J, Thirion B (2019). Recursive nearest agglomeration (ReNA): fast
-       clustering for approximation of structured signals. IEEE Trans Pattern Anal Mach Intell 41:669-681.
-       doi:10.1109/TPAMI.2018.2815524
+    Raises
+    ------
+    UsageError
+        If the graph cannot have such clusters, or the passes are too few.
     """
+    pairs = feature_edges(connectivity, len(columns))
+    check_reachable(n_clusters, np.bincount(_join(pairs, len(columns))[1]), min_size=min_size)
+    features = FeatureGraph(contiguous_rows(columns), pairs, masses)
+    labels, n_passes = _merge(features, n_clusters, n_iter)
+    if min_size > 1:
+        labels = make_contiguous(labels, features, n_clusters, min_size=min_size)
+    return labels, n_passes
 
-    def __init__(
-        self,
-        n_clusters: int = 2,
-        *,
-        connectivity: sparse.sparray | None = None,
-        n_iter: int | None = None,
-        scaling: bool = False,
-        min_size: int = 1,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.connectivity = connectivity
-        self.n_iter = n_iter
-        self.scaling = scaling
-        self.min_size = min_size
 
-    def _cluster(self, columns: FloatArray, masses: NDArray[np.float64]) -> NDArray[np.int32]:
-        pairs = feature_edges(self.connectivity, len(columns))
-        piece_sizes = np.bincount(_join(pairs, len(columns))[1])
-        check_reachable(self.n_clusters, piece_sizes, min_size=self.min_size)
-        features = FeatureGraph(contiguous_rows(columns), pairs, masses)
-        labels = self._merge(features)
-        if self.min_size > 1:
-            labels = make_contiguous(labels, features, self.n_clusters, min_size=self.min_size)
-        return labels
-
-    def _merge(self, features: FeatureGraph) -> NDArray[np.int32]:
-        """Make passes until so many clusters are left."""
-        means, pairs, sizes = features
-        n_left = len(means)
-        labels = np.arange(n_left, dtype=np.int32)
-        self.n_iter_ = 0
-        while n_left > self.n_clusters:
-            if self.n_iter is not None and self.n_iter_ >= self.n_iter:
-                raise UsageError(
-                    f"After n_iter={self.n_iter} passes ReNA has {n_left} clusters, not n_clusters={self.n_clusters}.",
-                    hint="Allow more passes; n_iter=None allows as many as are needed.",
-                )
-            n_left, joined = _join(_shortest_merges(means, pairs, n_left - self.n_clusters), n_left)
-            labels = joined[labels]
-            pairs = graph.edges(graph.from_edges(joined[pairs], n_left))
-            means, sizes = average_rows(means, joined, sizes)
-            self.n_iter_ += 1
-        return labels
-
-    def _scale(self) -> NDArray[np.float64]:
-        return np.sqrt(self._sizes()) if self.scaling else super()._scale()
+def _merge(features: FeatureGraph, n_clusters: int, n_iter: int | None) -> tuple[NDArray[np.int32], int]:
+    """Make passes until so many clusters are left."""
+    means, pairs, sizes = features
+    n_left = len(means)
+    labels = np.arange(n_left, dtype=np.int32)
+    n_passes = 0
+    while n_left > n_clusters:
+        if n_iter is not None and n_passes >= n_iter:
+            raise UsageError(
+                f"After n_iter={n_iter} passes ReNA has {n_left} clusters, not n_clusters={n_clusters}.",
+                hint="Allow more passes; n_iter=None allows as many as are needed.",
+            )
+        n_left, joined = _join(_shortest_merges(means, pairs, n_left - n_clusters), n_left)
+        labels = joined[labels]
+        pairs = graph.edges(graph.from_edges(joined[pairs], n_left))
+        means, sizes = average_rows(means, joined, sizes)
+        n_passes += 1
+    return labels, n_passes
 
 
 def _shortest_merges(means: FloatArray, pairs: NDArray[np.int32], n_most: int) -> NDArray[np.int32]:
@@ -124,7 +98,7 @@ def _shortest_merges(means: FloatArray, pairs: NDArray[np.int32], n_most: int) -
     return pairs[by_length[:n_most]]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _measure_edges(means: FloatArray, pairs: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the squared length of each edge, and the edge from each cluster to its nearest neighbour."""
     lengths = np.empty(len(pairs))

@@ -1,8 +1,9 @@
 """Cuts of a tree of merges: the parcellations that it holds."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from bids_parcellate.numerics.kernels import kernel
 
 ORPHAN = -1
 
@@ -42,7 +43,7 @@ def cut_tree(
     return _spread(children, undone, n_leaves)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _add_up(children: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the size of each node."""
     n_leaves = len(sizes)
@@ -53,7 +54,7 @@ def _add_up(children: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np
     return totals
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _spread(children: NDArray[np.int64], undone: NDArray[np.bool_], n_leaves: int) -> NDArray[np.int32]:
     """Give numbers to the largest nodes in which nothing is undone, and to their leaves."""
     n_nodes = n_leaves + len(children)

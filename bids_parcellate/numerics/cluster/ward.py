@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bids_parcellate.numerics.cluster.neighbours import CELL, NOTHING, Records, link, link_edges, unlink
+from bids_parcellate.numerics.kernels import kernel
 
 _Floats = NDArray[np.float64]
 _FloatRows = NDArray[np.floating]
@@ -214,7 +215,7 @@ def _set_key(clusters: Records, heap: Records, place: int, key: float, rank: np.
         _sink(clusters, heap, spot)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _start(state: _State, pairs: NDArray[np.int32], slack: _Slack) -> None:
     """Fill the lists, the heights and the heap."""
     clusters, heap = state.clusters, state.heap
@@ -340,7 +341,7 @@ def _update(state: _State, slack: _Slack, keep: int) -> None:
     _set_key(clusters, heap, keep, lowest, lowest_rank)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _merge_all(state: _State, slack: _Slack, children: NDArray[np.int64], heights: _Floats) -> int:
     """Merge along the first edge until there is none; write down the tree and return the number of merges."""
     clusters, cells = state.clusters, state.cells

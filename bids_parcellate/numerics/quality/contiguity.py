@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
+
+from bids_parcellate.numerics.kernels import kernel
 
 Graph = tuple[NDArray[np.int32], NDArray[np.int32]]
 
@@ -48,7 +49,7 @@ def scratch(n_voxels: int) -> Graph:
     return np.full(n_voxels, -1, dtype=np.int32), np.empty(_REACH, dtype=np.int32)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def can_leave(voxel: int, labels: Any, graph: Graph, memory: Graph) -> bool:
     """Tell whether the rest of a voxel's parcel hangs together without it.
 
@@ -100,7 +101,7 @@ def can_leave(voxel: int, labels: Any, graph: Graph, memory: Graph) -> bool:
     return n_found == n_wanted
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _touch(voxel: int, other: int, graph: Graph) -> bool:
     starts, neighbours = graph
     for position in range(starts[voxel], starts[voxel + 1]):  # noqa: SIM110 - generators are not compiled

@@ -10,38 +10,6 @@ from bids_parcellate.errors import DataError, UsageError
 Bool = NDArray[np.bool_]
 
 
-def leave_participants_out(participants: Sequence[str], n_folds: int, *, seed: int = 0) -> list[Bool]:
-    """Divide runs into folds.
-
-    Parameters
-    ----------
-    participants : sequence of str
-        The participant of each run.
-    n_folds : int
-        Number of folds, at least 2. With fewer participants each is a fold.
-    seed : int, default=0
-        Seed of the division. It does not depend on the order of the runs.
-
-    Returns
-    -------
-    list of ndarray of bool, shape (n_runs,)
-        The runs that each fold holds out: each run once, all those of a participant together, and as equal numbers of
-        participants as can be.
-
-    Raises
-    ------
-    UsageError
-        If ``n_folds`` is less than 2.
-    DataError
-        If there are fewer than two participants.
-    """
-    if n_folds < 2:
-        raise UsageError(f"n_folds is {n_folds}; it must be at least 2")
-    names, who = _participants(participants)
-    order = np.random.default_rng(seed).permutation(names.size)
-    return [np.isin(who, held_out) for held_out in np.array_split(order, min(n_folds, names.size))]
-
-
 def split_halves(participants: Sequence[str], n_splits: int, *, seed: int = 0) -> list[Bool]:
     """Divide runs into two halves, again and again.
 
@@ -87,8 +55,8 @@ def bootstrap(participants: Sequence[str], n_samples: int, *, seed: int = 0) -> 
 
     Returns
     -------
-    list of ndarray of int64, shape (n_runs,)
-        How often each run counts in each sample: the same for all runs of a participant, 0 for those not drawn.
+    list of ndarray of int64, shape (n_drawn,)
+        The numbers of the runs in each sample, ascending: all runs of a participant as often as it was drawn.
 
     Raises
     ------
@@ -102,7 +70,7 @@ def bootstrap(participants: Sequence[str], n_samples: int, *, seed: int = 0) -> 
     names, who = _participants(participants)
     rng = np.random.default_rng(seed)
     draws = rng.integers(names.size, size=(n_samples, names.size))
-    return [np.bincount(draw, minlength=names.size)[who] for draw in draws]
+    return [np.repeat(np.arange(who.size), np.bincount(draw, minlength=names.size)[who]) for draw in draws]
 
 
 def _participants(participants: Sequence[str]) -> tuple[NDArray[np.str_], NDArray[np.intp]]:

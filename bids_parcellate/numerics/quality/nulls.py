@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
 from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics.graph import connected_pieces
+from bids_parcellate.numerics.kernels import kernel
 from bids_parcellate.numerics.quality.contiguity import Graph, can_leave, neighbour_lists, scratch
 
 Labels = NDArray[np.integer]
@@ -141,7 +141,7 @@ def _draw(parts: _Parts, order: NDArray[np.intp], graph: Graph, rng: np.random.G
     return np.asarray(_divide(parts.voxels.copy(), parts.piece_sizes, parts.sizes[order], draws, work))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _divide(voxels: Any, piece_sizes: Any, sizes: Any, draws: Any, work: _Work) -> Any:
     """Cut the pieces, of which ``voxels`` are those of the first, of the second ..., until each part has its region."""
     part = np.empty(voxels.size, dtype=np.int32)
@@ -162,7 +162,7 @@ def _divide(voxels: Any, piece_sizes: Any, sizes: Any, draws: Any, work: _Work) 
     return part
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _list_pieces(piece_sizes: Any, sizes: Any, waiting: Any) -> int:
     """Put each piece with its parts on the list of what is to be cut; return their number."""
     start, first = 0, 0
@@ -176,14 +176,14 @@ def _list_pieces(piece_sizes: Any, sizes: Any, waiting: Any) -> int:
     return len(piece_sizes)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _draw_between(draw: float, n_parts: int) -> int:
     """Turn a number from 0 to 1 into how many parts go to the left side."""
     least = max(1, int(n_parts * _SMALLEST_SIDE))
     return least + int(draw * (n_parts - 2 * least + 1))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _share(n_voxels: int, sizes: Any, n_left: int) -> int:
     """Find how many of a region's voxels the left side gets: what its parts need, if the region has its due size."""
     total = sizes.sum()
@@ -191,7 +191,7 @@ def _share(n_voxels: int, sizes: Any, n_left: int) -> int:
     return int(min(max(share, n_left), n_voxels - (sizes.size - n_left)))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _separate(voxels: Any, sizes: Any, draws: Any, left: int, work: _Work) -> tuple[int, int]:
     """Cut a region, put the voxels of the left side first; return how many parts and how many voxels that side has.
 
@@ -219,7 +219,7 @@ def _separate(voxels: Any, sizes: Any, draws: Any, left: int, work: _Work) -> tu
     return n_left, n_voxels
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _cut(voxels: Any, goal: int, draw: float, right: int, left: int, work: _Work) -> int:
     """Cut a region ``right``; return how many voxels the left side got, ``goal`` if it can be had."""
     one_end = voxels[int(draw * voxels.size)]
@@ -242,7 +242,7 @@ def _cut(voxels: Any, goal: int, draw: float, right: int, left: int, work: _Work
     return n_left
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _spread(start: int, voxels: Any, work: _Work) -> int:
     """Count the steps from a voxel to all of its region; return the farthest one."""
     starts, neighbours = work.graph
@@ -264,7 +264,7 @@ def _spread(start: int, voxels: Any, work: _Work) -> int:
     return int(queue[tail - 1])
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _level_of_rank(voxels: Any, rank: int, work: _Work) -> tuple[int, int]:
     """Find the highest level that at most ``rank`` voxels, but at least one, are below of; return it and how many."""
     lowest, highest = work.level[voxels[0]], work.level[voxels[0]]
@@ -280,7 +280,7 @@ def _level_of_rank(voxels: Any, rank: int, work: _Work) -> tuple[int, int]:
     return lowest + level, n_below
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _shift(voxels: Any, n_wanted: int, surface: int, giver: int, taker: int, work: _Work) -> int:
     """Move voxels from one side to the other, those near the surface first; return how many could be moved."""
     n_moved, width = 0, 0
@@ -301,7 +301,7 @@ def _shift(voxels: Any, n_wanted: int, surface: int, giver: int, taker: int, wor
     return n_moved
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _borders(voxel: int, region: int, work: _Work) -> bool:
     starts, neighbours = work.graph
     for position in range(starts[voxel], starts[voxel + 1]):  # noqa: SIM110 - generators are not compiled
@@ -310,7 +310,7 @@ def _borders(voxel: int, region: int, work: _Work) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _put_first(voxels: Any, left: int, work: _Work) -> None:
     """Sort the voxels of the left side before those of the right one, in their order."""
     n_left, n_right = 0, 0

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from bids_parcellate.errors import UsageError
+from bids_parcellate.numerics.kernels import kernel
 
 Labels = NDArray[np.integer]
 Double = NDArray[np.float64]
@@ -89,7 +89,7 @@ def parcel_sums(rows: Rows, labels: Labels, n_parcels: int) -> Double:
     return sums[1:]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _add_rows(rows: Any, labels: Any, sums: Any) -> None:
     for voxel in range(labels.size):
         for feature in range(rows.shape[1]):
