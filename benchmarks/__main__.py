@@ -8,20 +8,17 @@ which compiles and caches our kernels. Linear algebra has one thread, for all pe
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks import clustering, cohort, jobs, steps
+from benchmarks.record import begin, insert
 from benchmarks.results import Outcome, markdown
 from benchmarks.settings import Settings
 
@@ -45,8 +42,6 @@ BENCHMARKS: Mapping[str, Callable[[Settings], Outcome]] = {
 }
 SLOW = ("indexing",)  # only with --slow or --only
 
-_BEGIN, _END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are asked for.
@@ -67,18 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(work, 1 if options.quick else options.repeats, tiny=options.quick)
     names = options.only or [name for name in BENCHMARKS if options.slow or name not in SLOW]
     path = work / ("results-quick.json" if options.quick else "results.json")
-    results = _earlier(path, keep=bool(options.only)) | {
-        "machine": describe_machine(),
-        "command": shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }
+    results = begin(path, "benchmarks", argv, keep=bool(options.only))
     for name in names:
         results["benchmarks"][name] = run(name, settings)
         path.write_text(json.dumps(results, indent=1))
         path.with_suffix(".md").write_text(markdown(results))
     sys.stdout.write(f"\n{markdown(results)}\nWritten to {path} and {path.with_suffix('.md')}\n")
     if options.docs:
-        insert(options.docs, markdown(results))
+        insert(options.docs, "benchmarks", markdown(results))
     return 0 if all(results["benchmarks"][name].get("right") for name in names) else 1
 
 
@@ -110,48 +101,6 @@ def run(name: str, settings: Settings) -> dict[str, Any]:
     for rows in found["rows"].values():
         sys.stdout.writelines(f"          {' | '.join(row)}\n" for row in rows)
     return found | {"seconds": round(time.perf_counter() - start, 1)}
-
-
-def describe_machine() -> dict[str, str]:
-    """Say on what the benchmarks run.
-
-    Returns
-    -------
-    dict of str
-        Processor, memory, system, versions.
-    """
-    cpu = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    packages = ("numpy", "scipy", "scikit-learn", "numba", "nilearn", "pybids", "isal")
-    return {
-        "processor": f"{cpu[0] if cpu else platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "memory": f"{memory:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{name} {version(name)}" for name in packages),
-    }
-
-
-def insert(page: Path, tables: str) -> None:
-    """Put the tables into a page, between its two markers.
-
-    Parameters
-    ----------
-    page : Path
-        A Markdown file.
-    tables : str
-        What to put there.
-    """
-    text = page.read_text()
-    before, rest = text.split(_BEGIN)
-    _, after = rest.split(_END)
-    page.write_text(f"{before}{_BEGIN}\n\n{tables}\n{_END}{after}")
-
-
-def _earlier(path: Path, *, keep: bool) -> dict[str, Any]:
-    """Read what is known of the benchmarks that are not run now."""
-    return json.loads(path.read_text()) if keep and path.exists() else {"benchmarks": {}}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

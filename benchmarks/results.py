@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from benchmarks.measure import Usage
+from benchmarks.record import head_lines, table_line
 
 Quantity = Literal["cpu", "wall", "memory"]
 
@@ -188,15 +189,10 @@ def markdown(results: Mapping[str, Any]) -> str:
     str
         Machine and command, a table of costs, a table of figures, and what failed.
     """
-    machine, benchmarks = results["machine"], results["benchmarks"]
-    lines = [f"- {name}: {value}" for name, value in machine.items()]
-    lines += [f"- command: `{results['command']}`", f"- date: {results['date']}", ""]
+    benchmarks = results["benchmarks"]
+    lines = head_lines(results)
     for kind, heads in (("comparisons", _COSTS), ("figures", _FIGURES)):
         rows = [row for entry in benchmarks.values() for row in entry.get("rows", {}).get(kind, ())]
-        lines += [_line(heads), _line(["---"] * len(heads)), *map(_line, rows), ""]
+        lines += [table_line(heads), table_line(["---"] * len(heads)), *map(table_line, rows), ""]
     failed = [f"- {name} failed: {entry['error']}" for name, entry in benchmarks.items() if "error" in entry]
     return "\n".join([*lines, *failed]).rstrip() + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

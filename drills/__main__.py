@@ -7,7 +7,6 @@ drill that fails is reported, and the others go on. Small disks are mounted, whi
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.__main__ import describe_machine
+from benchmarks.record import begin, insert
 from drills import disks, files, kills, load, surroundings
 from drills.results import Outcome, as_json, markdown
 from drills.studies import Settings
@@ -33,8 +32,6 @@ DRILLS: Mapping[str, Callable[[Settings], list[Outcome]]] = {
     "concurrent": load.concurrent,
     "soak": load.soak,
 }
-
-_BEGIN, _END = "<!-- drills: begin -->", "<!-- drills: end -->"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,11 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     path = work / ("drills-quick.json" if options.quick else "drills.json")
-    results = _earlier(path, keep=bool(options.names)) | {
-        "machine": describe_machine(),
-        "command": shlex.join(["python", "-m", "drills", *(sys.argv[1:] if argv is None else argv)]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }
+    results = begin(path, "drills", argv, keep=bool(options.names))
     names = options.names or list(DRILLS)
     for name in names:
         results["drills"][name] = run(name, Settings(work, quick=options.quick, seed=options.seed))
@@ -66,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.with_suffix(".md").write_text(markdown(results))
     sys.stdout.write(f"\n{markdown(results)}\nWritten to {path} and {path.with_suffix('.md')}\n")
     if options.docs:
-        insert(options.docs, markdown(results))
+        insert(options.docs, "drills", markdown(results))
     return 0 if all(results["drills"][name].get("survived") for name in names) else 1
 
 
@@ -97,27 +90,6 @@ def run(name: str, settings: Settings) -> dict[str, Any]:
     sys.stdout.writelines(f"          {' | '.join(row)}\n" for row in found.get("rows", ()))
     sys.stdout.write(f"          {seconds} s\n")
     return found | {"seconds": seconds}
-
-
-def insert(page: Path, table: str) -> None:
-    """Put the table into a page, between its two markers.
-
-    Parameters
-    ----------
-    page : Path
-        A Markdown file.
-    table : str
-        What to put there.
-    """
-    text = page.read_text()
-    before, rest = text.split(_BEGIN)
-    _, after = rest.split(_END)
-    page.write_text(f"{before}{_BEGIN}\n\n{table}\n{_END}{after}")
-
-
-def _earlier(path: Path, *, keep: bool) -> dict[str, Any]:
-    """Read what is known of the drills that are not run now."""
-    return json.loads(path.read_text()) if keep and path.exists() else {"drills": {}}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.record import head_lines, table_line
+
 _HEADS = ("drill", "what was done", "faults", "survived", "seen besides")
 _SHOWN = 4  # problems of one fault
 
@@ -99,12 +101,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     str
         Machine and command, the table, and what was not survived.
     """
-    machine, drills = results["machine"], results["drills"]
-    lines = [f"- {name}: {value}" for name, value in machine.items()]
-    lines += [f"- command: `{results['command']}`", f"- date: {results['date']}", ""]
-    lines += [_line(_HEADS), _line(["---"] * len(_HEADS))]
+    drills = results["drills"]
+    lines = head_lines(results)
+    lines += [table_line(_HEADS), table_line(["---"] * len(_HEADS))]
     for name, found in drills.items():
-        lines += [_line([name, *row]) for row in found.get("rows", ())]
+        lines += [table_line([name, *row]) for row in found.get("rows", ())]
     problems = [
         f"- {name}: {problem}"
         for name, found in drills.items()
@@ -115,7 +116,3 @@ def markdown(results: Mapping[str, Any]) -> str:
     if problems:
         lines += ["", "Not survived:", "", *problems]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

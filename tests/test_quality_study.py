@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality.__main__ import BEGIN, END, insert, run_study
+from benchmarks.quality.__main__ import run_study
 from benchmarks.quality.candidates import CANDIDATES
 from benchmarks.quality.evaluation import PEERS, evaluate, explained_variance
 from benchmarks.quality.experiments import SCENARIOS, Experiment, Run, one_participant, simulate, two_participants
+from benchmarks.record import insert
 from bids_parcellate.numerics.cleaning import standardize
 
 TINY = replace(SCENARIOS[1], snr=1.0, lengths=(40,) * 4, n_parcels=8, voxel_size=10.0)
@@ -95,11 +96,11 @@ def test_tiny_study(tiny, tmp_path):
     for name in (*CANDIDATES, *PEERS, "ward", "rena", tiny.name):
         assert name in tables
     page = tmp_path / "page.md"
-    page.write_text(f"Before\n{BEGIN}\nold\n{END}\nafter\n")
-    insert(page, tables)
-    assert page.read_text() == f"Before\n{BEGIN}\n\n{tables}\n{END}\nafter\n"
-    insert(page, tables)
-    assert page.read_text().count(BEGIN) == 1
+    page.write_text("Before\n<!-- study: begin -->\nold\n<!-- study: end -->\nafter\n")
+    insert(page, "study", tables)
+    assert page.read_text() == f"Before\n<!-- study: begin -->\n\n{tables}\n<!-- study: end -->\nafter\n"
+    insert(page, "study", tables)
+    assert page.read_text().count("<!-- study: begin -->") == 1
 
 
 def test_nilearns_class_is_what_is_compared_with(tiny):

@@ -23,8 +23,7 @@ from benchmarks.quality.experiments import (
     two_participants,
 )
 from benchmarks.quality.tables import report, summarise
-
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
+from benchmarks.record import insert
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(tables)
     sys.stderr.write(f"The study took {(time.perf_counter() - start) / 60:.1f} minutes.\n")
     if options.docs:
-        insert(options.docs, tables)
+        insert(options.docs, "study", tables)
 
 
 def all_experiments(data: Path, n_splits: int, n_seeds: int) -> Iterator[Experiment]:
@@ -93,21 +92,6 @@ def run_study(experiments: Iterator[Experiment], n_jobs: int) -> str:
     tasks = (work(experiment, name) for experiment in experiments for name in (*CANDIDATES, *PEERS))
     found = joblib.Parallel(n_jobs=n_jobs)(tasks)
     return report(summarise([result for results in found for result in results]))
-
-
-def insert(page: Path, tables: str) -> None:
-    """Replace what is between the marks of a page.
-
-    Parameters
-    ----------
-    page : Path
-        Markdown.
-    tables : str
-        What it shall hold.
-    """
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.numerics.cluster.agglomerative import grow_tree
-from bids_parcellate.numerics.cluster.base import FloatArray, check_n_clusters, check_weights, number_by_first_feature
+from bids_parcellate.numerics.cluster.base import FloatArray, check_n_clusters, check_weights, exact_labels
 from bids_parcellate.numerics.cluster.hierarchical_kmeans import hierarchical_k_means
 from bids_parcellate.numerics.cluster.kmeans import k_means, partition
 from bids_parcellate.numerics.cluster.rena import merge_nearest
@@ -78,14 +78,14 @@ def parcellate(  # noqa: PLR0913 -- the options of a parcellation, by keyword
         raise DataError("the features hold values that are not finite", "Leave those voxels out of the mask.")
     if method in ("ward", "complete", "average"):
         tree = grow_tree(columns, masses, max(n_parcels), linkage=method, connectivity=adjacency, min_size=min_size)
-        return {number: tree.cut(number) for number in n_parcels}
-    if method == "rena":
-        find = partial(merge_nearest, columns, masses, connectivity=adjacency, min_size=min_size)
-        return {number: number_by_first_feature(find(number)[0]) for number in n_parcels}
-    means = {"kmeans": k_means, "hierarchical_kmeans": hierarchical_k_means}[method]
-    return {
-        number: number_by_first_feature(
-            partition(
+        found = {number: tree.cut(number) for number in n_parcels}
+    elif method == "rena":
+        merge = partial(merge_nearest, columns, masses, connectivity=adjacency, min_size=min_size)
+        found = {number: merge(number)[0] for number in n_parcels}
+    else:
+        means = {"kmeans": k_means, "hierarchical_kmeans": hierarchical_k_means}[method]
+        found = {
+            number: partition(
                 partial(means, random_state=np.random.RandomState(random_state)),
                 columns,
                 masses,
@@ -93,6 +93,6 @@ def parcellate(  # noqa: PLR0913 -- the options of a parcellation, by keyword
                 connectivity=adjacency if contiguous else None,
                 min_size=min_size,
             )
-        )
-        for number in n_parcels
-    }
+            for number in n_parcels
+        }
+    return {number: exact_labels(labels, number, method) for number, labels in found.items()}

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from bids_parcellate.errors import UsageError
+from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.numerics import graph
 
 FloatArray = NDArray[np.floating]  # float32 or float64
@@ -153,6 +153,35 @@ def feature_edges(connectivity: ArrayLike | sparse.sparray | None, n_features: i
     if adjacency.shape != (n_features, n_features):
         raise UsageError(f"connectivity has shape {adjacency.shape}, but X has n_features={n_features}.")
     return graph.edges(adjacency)
+
+
+def exact_labels(labels: NDArray[np.integer], n_clusters: int, method: str) -> NDArray[np.int32]:
+    """Check that there are exactly as many clusters as were asked for, and number them.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_features,)
+        Any labels.
+    n_clusters : int
+        Number of clusters asked for.
+    method : str
+        What found them, for the message.
+
+    Returns
+    -------
+    ndarray of int32, shape (n_features,)
+        As `number_by_first_feature`.
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer clusters.
+    """
+    numbered = number_by_first_feature(labels)
+    n_found = int(numbered.max()) + 1
+    if n_found != n_clusters:
+        raise DataError(f"{method} found {n_found} clusters, not n_clusters={n_clusters}.")
+    return numbered
 
 
 def number_by_first_feature(labels: NDArray[np.integer]) -> NDArray[np.int32]:

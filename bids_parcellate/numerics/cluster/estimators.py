@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.errors import UsageError
 from bids_parcellate.numerics.cluster import METHODS, Method
 from bids_parcellate.numerics.cluster.agglomerative import Linkage, grow_tree
-from bids_parcellate.numerics.cluster.base import FloatArray, check_n_clusters, check_weights, number_by_first_feature
+from bids_parcellate.numerics.cluster.base import FloatArray, check_n_clusters, check_weights, exact_labels
 from bids_parcellate.numerics.cluster.hierarchical_kmeans import hierarchical_k_means
 from bids_parcellate.numerics.cluster.kmeans import k_means, partition
 from bids_parcellate.numerics.cluster.rena import merge_nearest
@@ -70,13 +70,9 @@ class FeatureClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         del y
         data: FloatArray = validate_data(self, X, dtype=_FLOATS)
         check_n_clusters(self.n_clusters, n_features=data.shape[1])
-        labels = number_by_first_feature(self._cluster(data.T, check_weights(weights, n_features=data.shape[1])))
-        n_found = int(labels.max()) + 1
-        if n_found != self.n_clusters:
-            raise DataError(f"{type(self).__name__} found {n_found} clusters, not n_clusters={self.n_clusters}.")
-        self.labels_ = labels
-        self.n_clusters_ = n_found
-        self._n_features_out = n_found
+        labels = self._cluster(data.T, check_weights(weights, n_features=data.shape[1]))
+        self.labels_ = exact_labels(labels, self.n_clusters, type(self).__name__)
+        self.n_clusters_ = self._n_features_out = self.n_clusters
         return self
 
     @abstractmethod
