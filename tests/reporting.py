@@ -7,13 +7,13 @@ import pandas as pd
 
 from bids_parcellate.config import build_config
 from bids_parcellate.io.images import iter_volumes, read_volume
+from bids_parcellate.job import prepare
 from bids_parcellate.numerics.portrait import sketch
 from bids_parcellate.outputs.boilerplate import methods_text
 from bids_parcellate.parcels.atlas import read_parcellation
 from bids_parcellate.report.group_page import GroupResult, mean_background, write_group_report
 from bids_parcellate.report.readings import read_activity, read_coverage, read_figures, read_records
 from bids_parcellate.report.run_pages import PageSettings, RunMaterial, write_participant_report
-from bids_parcellate.workflow import prepare
 
 N_PARCELS = (10, 30)
 WARNING = "A warning that <script>alert(1)</script> must not run."

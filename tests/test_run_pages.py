@@ -13,6 +13,7 @@ import pytest
 
 from bids_parcellate.config import build_config
 from bids_parcellate.errors import DataError
+from bids_parcellate.job import prepare
 from bids_parcellate.outputs.derivatives import RunRecord
 from bids_parcellate.parcels.atlas import read_parcellation
 from bids_parcellate.report.readings import (
@@ -25,7 +26,6 @@ from bids_parcellate.report.readings import (
     read_series,
 )
 from bids_parcellate.report.run_pages import PageSettings, RunMaterial, write_participant_report
-from bids_parcellate.workflow import prepare
 from tests.reporting import material_of
 
 NASTY = "<script>alert(1)</script>"

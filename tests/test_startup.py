@@ -43,7 +43,17 @@ def test_a_job_without_k_means_does_not_load_scikit_learn() -> None:
     """It would add a quarter to the memory of every worker."""
     loaded = lines_printed_by("import bids_parcellate.workflow, sys; print('---', *sys.modules, sep='\\n')")
     assert "numba" in loaded
-    assert not {"sklearn", "matplotlib", "templateflow"} & set(loaded)
+    assert not {"sklearn", "matplotlib", "scipy.signal", "scipy.stats", "templateflow"} & set(loaded)
+
+
+def test_workers_load_only_what_runs_need() -> None:
+    """What each of them loads costs time and memory once more."""
+    loaded = lines_printed_by("import bids_parcellate.runs.tasks, sys; print('---', *sys.modules, sep='\\n')")
+    rooms = {name.removeprefix("bids_parcellate.").partition(".")[0] for name in loaded if "bids_parcellate." in name}
+    assert "runs" in rooms
+    assert not {"estimator", "group", "report", "workflow"} & rooms
+    assert not {"asyncio", "joblib", "scipy.interpolate", "scipy.optimize", "sklearn"} & set(loaded)
+    assert "bids_parcellate.numerics.cluster" not in loaded
 
 
 WATCH = """

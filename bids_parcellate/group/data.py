@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from bids_parcellate.config import Config
-from bids_parcellate.dataset import Run
-from bids_parcellate.errors import DataError, InputOutputError
+from bids_parcellate.errors import DataError
 from bids_parcellate.io.images import read_volume, resample
 from bids_parcellate.io.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.io.store import ArrayStore, ReductionStore, digest_of
@@ -21,6 +19,7 @@ from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.reduction import Merger
 from bids_parcellate.parcels.references import ReferenceAtlas, find_reference, read_reference
 from bids_parcellate.runs.processing import volume_of
+from bids_parcellate.runs.tasks import Reduced, vanished
 
 logger = logging.getLogger(__name__)
 
@@ -29,28 +28,6 @@ Labels = npt.NDArray[np.int32]
 
 # Raised when the same reductions would give other results, so that what earlier versions stored is not used.
 _FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """A run whose reduction is in the store.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    digest : str
-        Where the store keeps its reduction.
-    n_kept : int
-        Number of volumes that were not censored.
-    mean_fd : float
-        Their mean framewise displacement in mm; NaN where it is not known.
-    """
-
-    run: Run
-    digest: str
-    n_kept: int
-    mean_fd: float
 
 
 class GroupData:
@@ -226,22 +203,3 @@ class GroupData:
         """What is held out together: participants or, where there is but one, runs."""
         participants = [each.run.participant for each in self.reduced]
         return participants if len(set(participants)) > 1 else [each.run.label for each in self.reduced]
-
-
-def vanished(run: Run) -> InputOutputError:
-    """Make the error for a reduction that is no longer in the work folder.
-
-    Parameters
-    ----------
-    run : Run
-        Whose it was.
-
-    Returns
-    -------
-    InputOutputError
-        To be raised.
-    """
-    return InputOutputError(
-        f"The reduction of {run.label} vanished from the work folder, or the run's files changed meanwhile.",
-        "Start again.",
-    )

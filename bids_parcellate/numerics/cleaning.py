@@ -26,10 +26,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
-from scipy.interpolate import CubicSpline
-from scipy.signal import butter, sosfiltfilt
 
 from bids_parcellate.errors import DataError, UsageError
+from bids_parcellate.numerics.filters import butterworth, filter_both_ways
 
 Floats = NDArray[np.float64]
 Signals = TypeVar("Signals", NDArray[np.float32], NDArray[np.float64])
@@ -133,9 +132,9 @@ def temporal_operator(  # noqa: PLR0913 -- the parameters of nilearn.signal.clea
     if detrend:
         operator = _detrended(operator)
     if filtered:
-        sections = _butterworth(t_r, low_pass, high_pass)
+        design = butterworth(FILTER_ORDER, t_r, low_pass=low_pass, high_pass=high_pass)
         first = 0 if extrapolate else kept[0]
-        operator = _filtered(operator, sections)[kept - first]
+        operator = filter_both_ways(design, operator)[kept - first]
     if confounds is not None:
         raw = _checked_confounds(n_volumes, confounds)
         cleaned = apply_operator(operator, raw)
@@ -450,6 +449,8 @@ def _uncensored(n_volumes: int, kept: NDArray[np.intp], *, filtered: bool, extra
         return np.eye(n_volumes)[kept]
     if len(kept) < 2:
         raise DataError(f"sample_mask keeps {len(kept)} of {n_volumes} volumes, too few to interpolate and filter")
+    from scipy.interpolate import CubicSpline  # noqa: PLC0415 - few runs need it, and it takes a sixth of a second to load
+
     times = np.arange(n_volumes) if extrapolate else np.arange(kept[0], kept[-1] + 1)
     return np.asarray(CubicSpline(kept, np.eye(n_volumes)[kept])(times))
 
@@ -462,41 +463,6 @@ def _detrended(series: Floats) -> Floats:
     trend /= np.linalg.norm(trend)
     centred = series - series.mean(axis=0)
     return np.asarray(centred - np.outer(trend, trend @ centred))
-
-
-def _butterworth(t_r: float | None, low_pass: float | None, high_pass: float | None) -> Floats:
-    """Design the filter, as second-order sections."""
-    cutoffs = {"high_pass": high_pass, "low_pass": low_pass}
-    given = {name: cutoff for name, cutoff in cutoffs.items() if cutoff is not None}
-    if t_r is None or not t_r > 0:
-        raise UsageError(
-            f"{' and '.join(given)}: a filter needs the repetition time, but t_r is {t_r}",
-            "Give t_r in seconds.",
-        )
-    nyquist = 0.5 / t_r
-    for name, cutoff in given.items():
-        if not 0 < cutoff < nyquist:
-            raise UsageError(
-                f"{name} is {cutoff} Hz; it must be above 0 and below the Nyquist frequency, "
-                f"{nyquist:.4g} Hz with a repetition time of {t_r} s"
-            )
-    frequencies = list(given.values())
-    if frequencies != sorted(set(frequencies)):
-        raise UsageError(f"high_pass ({high_pass} Hz) must be lower than low_pass ({low_pass} Hz)")
-    kind = "bandpass" if len(given) == 2 else "lowpass" if "low_pass" in given else "highpass"
-    return np.asarray(butter(FILTER_ORDER, np.squeeze(frequencies), btype=kind, output="sos", fs=1 / t_r))
-
-
-def _filtered(series: Floats, sections: Floats) -> Floats:
-    """Filter each column forwards and backwards; its ends are extended by their point reflection."""
-    n_taps = 2 * len(sections) + 1 - min((sections[:, 2] == 0).sum(), (sections[:, 5] == 0).sum())
-    padding = 3 * int(n_taps)  # scipy's default
-    if len(series) <= padding:
-        raise DataError(
-            f"the run is too short for the filter: {len(series)} volumes, more than {padding} are needed",
-            "Leave out this run, or do not filter.",
-        )
-    return np.asarray(sosfiltfilt(sections, series, axis=0, padlen=padding))
 
 
 def _filter_noise(n_volumes: int) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
 from bids_parcellate.io.headers import ImageInfo
 from bids_parcellate.io.images import ImageLike, read_info
+from bids_parcellate.io.store import digest_of
 from bids_parcellate.io.tables import Column
 from bids_parcellate.numerics.grids import Grid
 
@@ -87,7 +87,7 @@ class InputRun:
     def digest(self) -> str:
         """Digest of all that the run consists of; of files it is their path, size and time of change."""
         images = [image_digest(*each) for each in zip(self.images, self.infos, strict=True)]
-        return str(joblib.hash((images, self.confounds, self.sample_mask)))
+        return digest_of(images, self.confounds, self.sample_mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +187,9 @@ def image_digest(image: ImageLike, info: ImageInfo) -> str:
         It changes with the file's path, size or time of change, or with the numbers of an image in memory.
     """
     if info.path is None:
-        return str(joblib.hash((np.asanyarray(image.dataobj), info.grid.key)))  # type: ignore[union-attr]
+        return digest_of(np.asanyarray(image.dataobj), info.grid.key)  # type: ignore[union-attr]
     status = info.path.stat()
-    return str(joblib.hash((str(info.path.absolute()), status.st_size, status.st_mtime_ns, info.grid.key)))
+    return digest_of(str(info.path.absolute()), status.st_size, status.st_mtime_ns, info.grid.key)
 
 
 # Images
