@@ -143,15 +143,20 @@ def run(config: Config, command_line: Sequence[str]) -> int:
     write_atomically(folder / "config.toml", config.to_toml().encode())
     failures = Failures(config.execution.stop_on_first_crash)
     record = JobRecord(config, job.strategy, command_line, job.selection, steps)
-    with log_file(folder / "bids-parcellate.log"), record.kept(folder / "provenance.json"):
+    with (
+        log_file(folder / "bids-parcellate.log"),
+        record.kept(folder / "provenance.json"),
+        _open_workers(job) as executor,
+        threadpool_limits(1),
+    ):
         logger.info("Command: %s", shlex.join(command_line))
         announce(job)
-        reduced, parcellations = _compute(job, record, failures)
+        reduced, parcellations = _compute(job, executor, record, failures)
         record.n_parcels += [parcellation.n_parcels for parcellation in parcellations]
         records = _records(job, reduced, failures)
         derivatives.write_records(job.names, records)
         with steps.step("Write the reports"):
-            _document(job, record.finished)
+            _document(job, executor, record.finished)
         summarise(job, records, parcellations, folder, steps)
     return failures.n_crashes
 
@@ -197,27 +202,30 @@ def write_reports(config: Config) -> list[Path]:
         If there is nothing to report on, or its inputs are gone.
     """
     finished = read_finished_job(config)
-    return _reports(prepare(finished.config), finished).write()
+    job = prepare(finished.config)
+    with _open_workers(job) as executor:
+        return _reports(job, finished).write(executor)
 
 
-def _compute(job: Job, record: JobRecord, failures: Failures) -> tuple[list[Reduced], list[Parcellation]]:
+def _compute(
+    job: Job, executor: Executor, record: JobRecord, failures: Failures
+) -> tuple[list[Reduced], list[Parcellation]]:
     """Reduce the runs, fit or find the parcellations, and write all that follows from both."""
     config, steps = job.config, record.steps
-    with _open_workers(job) as executor, threadpool_limits(1):
-        with steps.step("Reduce runs") as step:
-            reduced = _reduce(job, executor, failures, step)
-        record.digests.update({each.run: each.digest for each in reduced})
-        with steps.step("Fit parcellations"):
-            is_group = config.analysis_level == "group"
-            parcellations = _fit(job, reduced).parcellations if is_group else _find_parcellations(job)
-        denoising = describe_denoising(config.denoising, job.strategy)
-        dataset_files.write_dataset(job.names, config, job.selection.datasets, denoising)
-        if parcellations:
-            with steps.step("Extract signals") as step:
-                _extract(job, executor, reduced, parcellations, failures, step)
-        if "tangent" in config.signals.connectivity:
-            with steps.step("Compare connectivity with the group's"):
-                _write_tangents(job, reduced, parcellations, failures)
+    with steps.step("Reduce runs") as step:
+        reduced = _reduce(job, executor, failures, step)
+    record.digests.update({each.run: each.digest for each in reduced})
+    with steps.step("Fit parcellations"):
+        is_group = config.analysis_level == "group"
+        parcellations = _fit(job, reduced).parcellations if is_group else _find_parcellations(job)
+    denoising = describe_denoising(config.denoising, job.strategy)
+    dataset_files.write_dataset(job.names, config, job.selection.datasets, denoising)
+    if parcellations:
+        with steps.step("Extract signals") as step:
+            _extract(job, executor, reduced, parcellations, failures, step)
+    if "tangent" in config.signals.connectivity:
+        with steps.step("Compare connectivity with the group's"):
+            _write_tangents(job, reduced, parcellations, failures)
     return reduced, parcellations
 
 
@@ -341,12 +349,12 @@ def _write_tangents(
             logger.warning("%s", problem)
 
 
-def _document(job: Job, finished: FinishedJob) -> None:
+def _document(job: Job, executor: Executor, finished: FinishedJob) -> None:
     """Write the reports and, for the group, the methods."""
     reports = _reports(job, finished)
     if job.config.analysis_level == "group":
         write_methods(job.names.root / "logs", reports.methods)
-    *_, last = reports.write()
+    *_, last = reports.write(executor)
     logger.info("Wrote %s.", last)
 
 

@@ -2,9 +2,11 @@
 
 import logging
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run, Selection
+from bids_parcellate.execution.executor import run_tasks
 from bids_parcellate.io.naming import OutputNames
 from bids_parcellate.io.store import ReductionStore
 from bids_parcellate.io.strategies import ConfoundStrategy
@@ -64,18 +67,24 @@ class Reports:
         """What became of every run that the job found."""
         return [record for record in read_records(self.names) if record.source in self.job.sources]
 
-    @property
-    def runs(self) -> Sequence[Run]:
-        """The runs that were used."""
-        return [run for run in self.selection.runs if run.label in self.job.digests]
+    @cached_property
+    def digests(self) -> Mapping[Run, str]:
+        """The runs that were used, and where the store keeps their reductions."""
+        digests = self.job.digests
+        return {run: digests[run.label] for run in self.selection.runs if run.label in digests}
 
     @property
     def methods(self) -> str:
         """The methods in Markdown."""
-        return methods_text(self.config, self.strategy, self.runs, self.job.n_parcels)
+        return methods_text(self.config, self.strategy, list(self.digests), self.job.n_parcels)
 
-    def write(self) -> list[Path]:
+    def write(self, executor: Executor) -> list[Path]:
         """Write a page for each participant and, of a group job, one for the group.
+
+        Parameters
+        ----------
+        executor : Executor
+            Where the pages of participants are made.
 
         Returns
         -------
@@ -83,9 +92,9 @@ class Reports:
             That of the group is the last.
         """
         is_group = self.config.analysis_level == "group"
-        return [*self._write_participants(), *([self._write_group()] if is_group else [])]
+        return [*self._write_participants(executor), *([self._write_group()] if is_group else [])]
 
-    def _write_participants(self) -> Iterator[Path]:
+    def _write_participants(self, executor: Executor) -> Iterator[Path]:
         censors = "scrub" in self.strategy.strategy
         settings = PageSettings(
             self.names,
@@ -95,25 +104,23 @@ class Reports:
             std_dvars_threshold=self.strategy.std_dvars_threshold if censors else None,
             has_group_page=self.config.analysis_level == "group",
         )
-        for participant in sorted({record.participant for record in self.records}):
-            records = [record for record in self.records if record.participant == participant]
-            runs = (run for run in self.runs if run.participant == participant)
-            yield write_participant_report(participant, records, self._material(runs), settings)
+        function = partial(_write_page, settings=settings)
+        for _, page in run_tasks(executor, function, self._participants()):
+            if isinstance(page, Exception):
+                raise page
+            yield page
 
-    def _material(self, runs: Iterable[Run]) -> Iterator[RunMaterial]:
-        """Read what is shown of runs, one at a time."""
-        store = ReductionStore(self.config.work_dir)
-        for run in runs:
-            try:
-                voxels, kept, portrait = store.load_portrait(self.job.digests[run.label])
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                logger.debug("The reduction of %s cannot be read: %s", run, error)
-                yield RunMaterial(run, read_kept(self.names, run))
-            else:
-                yield RunMaterial(run, kept, voxels, portrait)
+    def _participants(self) -> list["_Participant"]:
+        records: dict[str, list[RunRecord]] = defaultdict(list)
+        digests: dict[str, dict[Run, str]] = defaultdict(dict)
+        for record in self.records:
+            records[record.participant].append(record)
+        for run, digest in self.digests.items():
+            digests[run.participant][run] = digest
+        return [_Participant(label, records[label], digests[label]) for label in sorted(records)]
 
     def _write_group(self) -> Path:
-        runs, summary = self.runs, self.config.signals.summary
+        runs, summary = list(self.digests), self.config.signals.summary
         without: list[str] = []
         background = mean_background(self._mean_volumes(without), self.grid)
         figures, reason = read_figures(self.names)
@@ -142,11 +149,41 @@ class Reports:
 
     def _mean_volumes(self, without: list[str]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Give the voxels and the mean volume of each run that has them, and note which have not."""
-        for each in self._material(self.runs):
+        for each in _material(self.names, self.config, self.digests):
             if each.voxels is not None and each.portrait is not None:
                 yield each.voxels, each.portrait.mean_volume
             else:
                 without.append(each.run.label)
+
+
+@dataclass(frozen=True)
+class _Participant:
+    """What the page of a participant is made of."""
+
+    label: str
+    records: Sequence[RunRecord]
+    digests: Mapping[Run, str]
+
+    def __str__(self) -> str:
+        return f"the page of sub-{self.label}"
+
+
+def _write_page(participant: _Participant, settings: PageSettings) -> Path:
+    material = _material(settings.names, settings.config, participant.digests)
+    return write_participant_report(participant.label, participant.records, material, settings)
+
+
+def _material(names: OutputNames, config: Config, digests: Mapping[Run, str]) -> Iterator[RunMaterial]:
+    """Read what is shown of runs, one at a time."""
+    store = ReductionStore(config.work_dir)
+    for run, digest in digests.items():
+        try:
+            voxels, kept, portrait = store.load_portrait(digest)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.debug("The reduction of %s cannot be read: %s", run, error)
+            yield RunMaterial(run, read_kept(names, run))
+        else:
+            yield RunMaterial(run, kept, voxels, portrait)
 
 
 def _told(without: Sequence[str], n_runs: int) -> list[str]:

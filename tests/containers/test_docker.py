@@ -108,6 +108,11 @@ class TestImage:
         installed = {normalise(each) for each in run_python(image, ["--rm", "--network", "none"], code).split()}
         assert installed == named | {("bids-parcellate", __version__)}
 
+    def test_what_is_installed_fits_together(self, image):
+        check = ["/usr/local/bin/python", image, "-m", "pip", "--python", "/opt/bids-parcellate", "check"]
+        text = docker("run", "--rm", "--read-only", "--network", "none", "--entrypoint", *check)
+        assert "No broken requirements found." in text
+
     def test_its_bill_of_materials_has_what_cyclonedx_asks_for(self, bill):
         assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.5", 1)
         app, (python, *libraries) = bill["metadata"]["component"], bill["components"]
