@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, Callable[[Settings], Outcome]] = {
     "smoothing": steps.smoothing,
     "rena": clustering.rena,
     **clustering.TREES,
+    "large-tree": clustering.large_tree,
     "kmeans": clustering.kmeans,
     "hierarchical-kmeans": clustering.hierarchical_kmeans,
     "two-workers": jobs.two_workers,

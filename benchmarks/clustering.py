@@ -28,21 +28,31 @@ Results = dict[str, Any]
 
 def tree(linkage: str, settings: Settings) -> Outcome:
     """Grow the whole tree of a linkage, at 3 and at 2 mm, and cut it into parcels."""
-    comparisons, figures = [], []
-    for size in (settings.mm3, settings.mm2):
-        folder = _features(settings, size)
-        arguments = (linkage, size.n_parcels)
-        peers = step("clustering:ours", folder, *arguments), step("clustering:sklearn_tree", folder, *arguments)
-        ours, theirs = alternate(peers, min(settings.repeats, 2))
-        found, expected = (np.load(peer.results)["labels"] for peer in peers)
-        title = f"{linkage} tree, {_title(folder)}"
-        target = "CPU >= 10x" if linkage == "ward" and size == settings.mm2 else ""
-        comparisons.append(Comparison(title, "scikit-learn", ours, theirs, target))
-        agreement = float(adjusted_rand_score(expected, found))
-        figures.append(
-            Figure(f"{title}: adjusted Rand index to scikit-learn", agreement, "", agreement == 1, "1: the same labels")
-        )
-    return Outcome(comparisons, figures)
+    at_3_mm = _tree(linkage, settings, settings.mm3, _n_features(settings))
+    target = "CPU >= 10x" if linkage == "ward" else ""
+    at_2_mm = _tree(linkage, settings, settings.mm2, _n_features(settings), target)
+    return Outcome(at_3_mm.comparisons + at_2_mm.comparisons, at_3_mm.figures + at_2_mm.figures)
+
+
+def large_tree(settings: Settings) -> Outcome:
+    """Grow the tree of ward on a million voxels of few features, which scikit-learn needs minutes for."""
+    size = settings.mm2 if settings.tiny else Size(1.0, 1_000_000, 0, 1000)
+    return _tree("ward", settings, size, 10)
+
+
+def _tree(linkage: str, settings: Settings, size: Size, n_features: int, target: str = "") -> Outcome:
+    folder = _features(settings, size, n_features)
+    arguments = (linkage, size.n_parcels)
+    peers = step("clustering:ours", folder, *arguments), step("clustering:sklearn_tree", folder, *arguments)
+    ours, theirs = alternate(peers, min(settings.repeats, 2))
+    found, expected = (np.load(peer.results)["labels"] for peer in peers)
+    title = f"{linkage} tree, {_title(folder)}"
+    agreement = float(adjusted_rand_score(expected, found))
+    name = f"{title}: adjusted Rand index to scikit-learn"
+    return Outcome(
+        [Comparison(title, "scikit-learn", ours, theirs, target)],
+        [Figure(name, agreement, "", agreement == 1, "1: the same labels")],
+    )
 
 
 def rena(settings: Settings) -> Outcome:
@@ -79,7 +89,7 @@ def _by_inertia(
 ) -> Outcome:
     """Compare methods that need not give the same labels: the sum of squares within clusters must not be larger."""
     method, n_clusters = arguments
-    folder = _features(settings, size)
+    folder = _features(settings, size, _n_features(settings))
     peers = step("clustering:ours", folder, *arguments), step(target, folder, n_clusters)
     ours, theirs = alternate(peers, min(settings.repeats, 2))
     features = np.load(folder / "features.npy")
@@ -112,8 +122,11 @@ def _title(folder: Path) -> str:
     return f"{n_voxels:,} voxels x {n_features}"
 
 
-def _features(settings: Settings, size: Size) -> Path:
-    n_features = _TINY_N_FEATURES if settings.tiny else _N_FEATURES
+def _n_features(settings: Settings) -> int:
+    return _TINY_N_FEATURES if settings.tiny else _N_FEATURES
+
+
+def _features(settings: Settings, size: Size, n_features: int) -> Path:
     folder = settings.work / f"features-{size.n_voxels}x{n_features}"
     return once(folder, lambda path: _make_features(path, size, n_features))
 

@@ -12,10 +12,13 @@ python -m venv --without-pip "$target"
 python -m pip --python "$target" install --quiet --no-index --no-deps --no-compile "$wheels"/*.whl
 rm -r "$wheels"
 
-# A quarter of that is never read: tests, sources and types of compiled modules, symbols for debuggers. Libraries that wheels bring
-# along in *.libs were relocated and must not be stripped.
+# A quarter of that is never read: tests and what only they load, sources and types of compiled modules, sample data, databases other
+# than SQLite, symbols for debuggers. Libraries that wheels bring along in *.libs were relocated and must not be stripped.
 find "$target/lib" -depth -type d \( -name tests -o -path '*/joblib/test' -o -path '*/sqlalchemy/testing' \) -exec rm -r {} +
-find "$target/lib" -type f -regextype posix-extended -regex '.*\.(c|cpp|cc|h|hpp|pyx|pxd|pxi|pyi|a)' -delete
+find "$target/lib" -depth -type d -regextype posix-extended \
+    -regex '.*/(sklearn/datasets/(data|descr|images)|sqlalchemy/dialects/(mssql|mysql|oracle|postgresql))' -exec rm -r {} +
+find "$target/lib" -type f -regextype posix-extended -regex '.*\.(c|cpp|cc|h|hpp|pyx|pxd|pxi|pyi|a|tp)' -delete
+find "$target/lib" -type f -regextype posix-extended -regex '.*/(_simd|_[a-z_]+_tests|_test_[a-z_]+|_cy?test)\.cpython.*\.so' -delete
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends binutils >/dev/null
 find "$target/lib" -type f -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} +

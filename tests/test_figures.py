@@ -200,3 +200,10 @@ def test_drawing_needs_no_pyplot():
     code = "import sys, bids_parcellate.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert isinstance(draw_parcellation(parcellation_of(octants())), Figure)
+
+
+def test_without_matplotlib_the_message_says_what_to_install():
+    code = "import sys; sys.modules['matplotlib'] = None; import bids_parcellate.report.figures"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UsageError: Figures need a library that is not installed: matplotlib" in done.stderr
+    assert "pip install 'bids-parcellate[plotting]'" in done.stderr

@@ -206,6 +206,11 @@ class FittedParcels(ContainerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         -------
         matplotlib.figure.Figure
             ``savefig`` writes it to a file; a notebook shows it.
+
+        Raises
+        ------
+        UsageError
+            If matplotlib is not installed, which the extra ``plotting`` brings along.
         """
         check_is_fitted(self)
         from bids_parcellate.report.figures import draw_parcellation  # noqa: PLC0415 - only pictures need matplotlib

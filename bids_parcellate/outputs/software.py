@@ -13,7 +13,7 @@ from bids_parcellate.version import __version__
 PACKAGE = "bids-parcellate"
 
 _LIBRARIES = (
-    "dask", "isal", "jinja2", "joblib", "matplotlib", "nibabel", "numba", "numpy", "pandas", "pybids", "pydantic",
+    "dask", "isal", "jinja2", "joblib", "nibabel", "numba", "numpy", "pandas", "pybids", "pydantic",
     "scikit-learn", "scipy", "threadpoolctl",
 )  # fmt: skip
 

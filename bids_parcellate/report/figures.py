@@ -6,11 +6,19 @@ Figures are made without pyplot, so that drawing neither needs a display nor lea
 from typing import Any
 
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from bids_parcellate.errors import UsageError
 from bids_parcellate.parcels.atlas import Parcellation
 from bids_parcellate.report.slices import Slice, cut_parcels
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as missing:
+    raise UsageError(
+        f"Figures need a library that is not installed: {missing.name}.",
+        "Install it with the app: pip install 'bids-parcellate[plotting]'.",
+    ) from missing
 
 # In inches: a figure of several columns, and of one; the room for a title, and for the positions above a row.
 _WIDTH, _SINGLE_WIDTH = 11.0, 6.0
