@@ -16,7 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
 from bids_parcellate.io.headers import ImageInfo
 from bids_parcellate.io.images import ImageLike, read_info
-from bids_parcellate.io.store import digest_of
+from bids_parcellate.io.store import digest_of, identify
 from bids_parcellate.io.tables import Column
 from bids_parcellate.numerics.grids import Grid
 
@@ -85,7 +85,7 @@ class InputRun:
 
     @property
     def digest(self) -> str:
-        """Digest of all that the run consists of; of files it is their path, size and time of change."""
+        """Digest of all that the run consists of; of files it is what tells them from others."""
         images = [image_digest(*each) for each in zip(self.images, self.infos, strict=True)]
         return digest_of(images, self.confounds, self.sample_mask)
 
@@ -184,12 +184,11 @@ def image_digest(image: ImageLike, info: ImageInfo) -> str:
     Returns
     -------
     str
-        It changes with the file's path, size or time of change, or with the numbers of an image in memory.
+        It changes with a file's path, size, time of change or ends, or with the numbers of an image in memory.
     """
     if info.path is None:
         return digest_of(np.asanyarray(image.dataobj), info.grid.key)  # type: ignore[union-attr]
-    status = info.path.stat()
-    return digest_of(str(info.path.absolute()), status.st_size, status.st_mtime_ns, info.grid.key)
+    return digest_of(str(info.path.absolute()), identify(info.path), info.grid.key)
 
 
 # Images

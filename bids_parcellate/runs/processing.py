@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config, SignalsConfig
 from bids_parcellate.dataset import Run
-from bids_parcellate.errors import DataError, MissingInputError
+from bids_parcellate.errors import DataError
 from bids_parcellate.io.confounds import Confounds, load_confounds
 from bids_parcellate.io.images import read_info
 from bids_parcellate.io.masking import Mask, read_mask, run_mask
+from bids_parcellate.io.store import identify
 from bids_parcellate.io.strategies import ConfoundStrategy
 from bids_parcellate.io.templates import template_mask, templateflow_home
 from bids_parcellate.numerics.cleaning import Standardization, standardize
@@ -32,8 +33,6 @@ from bids_parcellate.runs.preprocessing import Preprocessing
 
 # With fewer degrees of freedom, what is left of a run is mostly what the model could not fit.
 MIN_DEGREES_OF_FREEDOM = 10
-
-_END = 2**16  # bytes at the start and at the end of a file that tell it from others
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
 _FORMAT = 3
@@ -72,7 +71,7 @@ class RunTask:
         config, run = self.config, self.run
         depends_on = {
             "format": _FORMAT,
-            "files": [_identity(path) for path in run.files],
+            "files": [identify(path) for path in run.files],
             "t_r": run.t_r,
             "grid": [self.grid.shape, self.grid.affine.tolist()],
             "strategy": self.strategy.model_dump(mode="json"),
@@ -88,20 +87,7 @@ class RunTask:
         strategy = self.config.masking.mask
         if strategy in TEMPLATE_MASKS:
             return strategy, str(templateflow_home())
-        return (strategy,) if strategy in MASK_STRATEGIES else _identity(Path(strategy))
-
-
-def _identity(path: Path) -> tuple[str, int, int, str]:
-    """Tell files apart without reading all of them: the last bytes of a gzip file are a checksum of its content."""
-    try:
-        status = path.stat()
-        with path.open("rb") as file:
-            ends = file.read(_END)
-            file.seek(max(0, status.st_size - _END))
-            ends += file.read(_END)
-    except OSError as error:
-        raise MissingInputError(f"{path} cannot be read: {error.strerror}.", "Restore it, and start again.") from error
-    return path.name, status.st_size, status.st_mtime_ns, hashlib.sha256(ends).hexdigest()
+        return (strategy,) if strategy in MASK_STRATEGIES else identify(Path(strategy))
 
 
 def _voxel_scaling(config: Config) -> Standardization:
