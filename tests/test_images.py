@@ -79,12 +79,15 @@ class TestIterVolumes:
         for path in paths[-2:]:
             np.testing.assert_array_equal(np.stack(list(iter_volumes(path)), axis=-1), values_of(path))
 
-    def test_volumes_are_new_arrays_in_fortran_order(self, run):
-        truth = values_of(run)
-        for index, volume in enumerate(iter_volumes(run)):
-            assert volume.flags.f_contiguous
-            np.testing.assert_array_equal(volume, truth[..., index])
-            volume[:] = -1  # the next one must not notice
+    @pytest.mark.parametrize("dtype", [np.int16, np.float32])
+    def test_volumes_can_be_kept_but_not_written_to(self, run, dtype):
+        image = nib.Nifti1Image(values_of(run).astype(dtype), AFFINE)
+        image.to_filename(run)
+        for source in (run, image):
+            volumes = list(iter_volumes(source))
+            assert not any(volume.flags.writeable for volume in volumes)
+            assert all(volume.flags.f_contiguous for volume in volumes)
+            np.testing.assert_array_equal(np.stack(volumes, axis=-1), values_of(run))
 
     def test_memory_is_that_of_few_volumes(self, tmp_path):
         path = tmp_path / "bold.nii.gz"
@@ -258,12 +261,6 @@ class TestInMemory:
         data = RNG.normal(size=shape)
         volumes = list(iter_volumes(nib.Nifti1Image(data, AFFINE)))
         np.testing.assert_array_equal(np.stack(volumes, -1), data.reshape(3, 4, 5, -1).astype(np.float32))
-
-    def test_volumes_are_copies(self):
-        image = nib.Nifti1Image(np.ones((3, 4, 5, 6), np.float32), AFFINE)
-        for volume in iter_volumes(image):
-            volume[:] = 0
-        assert image.get_fdata().min() == 1
 
     def test_an_image_on_disk_is_streamed(self, run):
         image = nib.load(run)

@@ -151,6 +151,21 @@ def test_how_many_wait_hardly_matters(n_waiting):
     assert cosines(one.components, other.components[:15]).min() > 0.99
 
 
+def test_directions_that_single_precision_loses_are_not_merged():
+    """The spectrum of a filtered run falls to nothing: of 1 to 1e-5, what is above 3e-4 is merged, and is right."""
+    rng = np.random.default_rng(0)
+    components = np.linalg.qr(rng.normal(size=(900, 26)))[0].T.astype(np.float32)
+    strengths = np.logspace(0, -5, 26)
+    merger = Merger(900, 30)
+    for _ in range(4):
+        merger.add(Reduction(components, strengths, 50, float(np.sum(strengths**2))), np.arange(900))
+    merged = merger.result()
+    leading = np.count_nonzero(strengths > 3.5e-4)
+    np.testing.assert_allclose(merged.singular_values[:leading] ** 2, 4 * strengths[:leading] ** 2, atol=1e-6)
+    assert np.sum(merged.singular_values**2) == pytest.approx(merged.total_variance, rel=1e-6)
+    assert cosines(merged.components, components[:10]).min() > 1 - 1e-4
+
+
 def test_threads_do_not_change_a_bit():
     runs = simulate_runs(8, 60, 20_000)
     one, other = merge(runs, 30), merge(runs, 30, n_threads=3)

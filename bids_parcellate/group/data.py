@@ -27,7 +27,7 @@ Single = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
 # Raised when the same reductions would give other results, so that what earlier versions stored is not used.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class GroupData:

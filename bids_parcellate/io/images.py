@@ -130,7 +130,7 @@ def iter_volumes(image: ImageLike) -> Iterator[Float32Array]:
     Yields
     ------
     ndarray of shape (X, Y, Z), float32
-        The values: a new array each time, in Fortran order as they lie in the file.
+        The values, in Fortran order as they lie in the file. Read-only: they may be those of the image in memory.
 
     Raises
     ------
@@ -138,7 +138,9 @@ def iter_volumes(image: ImageLike) -> Iterator[Float32Array]:
         As `read_info`, at the first volume; DataError also for a damaged file, naming the volume.
     """
     for info, stored in _iter_stored(image):
-        yield _scaled(stored, info)
+        volume = _scaled(stored, info).view()
+        volume.setflags(write=False)
+        yield volume
 
 
 def read_volume(image: ImageLike) -> tuple[npt.NDArray[Any], Grid]:
@@ -320,4 +322,4 @@ def _scaled(stored: npt.NDArray[Any], info: ImageInfo) -> Float32Array:
             values = np.empty(stored.shape, dtype=np.float32, order="F")
             np.multiply(stored, info.slope, out=values, dtype=np.float64, casting="unsafe")
             return values
-        return stored.astype(np.float32, order="F")
+        return stored.astype(np.float32, order="F", copy=False)

@@ -12,7 +12,8 @@ are dropped: they are rounding noise of single precision, which is also all that
 removed. At that limit, with 200 volumes, the error is 4e-7: the precision in which components are stored.
 
 Runs are merged in single precision, in half the time. The error is then about ``1e-7 / r**2``, and what a group's
-components are used for, distances between voxels, weighs a direction by ``r``.
+components are used for, distances between voxels, weighs a direction by ``r``. Below ``r = 3e-4`` nothing but error is
+left: such directions of a run, which filters have many of, are not merged.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ _BLOCK = 2048
 # Directions that the running merge keeps beyond those asked for, as a share of them: what is cut off early cannot come
 # back when later runs add to it.
 _OVERSAMPLING = 0.5
+
+# Directions of a run below this share of its largest one are lost in the rounding of a Gram matrix of single precision.
+_LOST = float(np.sqrt(np.finfo(np.float32).eps))
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,8 @@ def reduce_signals(
 class Merger:
     """Merge the reductions of runs, one at a time.
 
-    The components of runs wait until there are enough of them; then they, and what was merged before, are decomposed
-    anew and truncated. The result depends on the runs and on their order, and on nothing else.
+    The components of runs wait until there are ``n_waiting`` of them; then they, and what was merged before, are
+    decomposed anew and truncated. The result depends on the runs and on their order, and on nothing else.
 
     Parameters
     ----------
@@ -166,7 +170,7 @@ class Merger:
     n_components : int
         Largest number of components of the result.
     n_waiting : int, optional
-        Number of components of runs that may wait; ``n_components`` by default. With fewer, less memory is used;
+        Number of components of runs that wait; ``n_components`` by default. With fewer, less memory is used;
         with more, the result is closer to that of all runs at once. Memory is that of ``n_waiting`` and ``1.5 *
         n_components`` rows of all voxels in single precision.
     weighting : {"singular_values", "unit"}, default="singular_values"
@@ -224,34 +228,36 @@ class Merger:
                 f"columns must hold {self._coverage.size} numbers from -1 to {n_columns - 1}, "
                 f"but it holds {columns.size} from {columns.min()} to {columns.max()}"
             )
-        self._make_room(n_new)
         missing = columns < 0
-        rows = self._rows[self._n_rows : self._n_rows + n_new]
-        np.take(reduction.components, columns, axis=1, out=rows, mode="wrap")
-        rows[:, missing] = 0
-        if self._weighting == "singular_values":
-            rows *= reduction.singular_values.astype(np.float32)[:, np.newaxis]
-            self._total_variance += reduction.total_variance
-        else:
-            self._total_variance += n_new
-        self._n_rows += n_new
+        scales, n_added = self._scales(reduction), 0
+        while n_added < len(scales):
+            if self._n_rows == len(self._rows):
+                self._merge()
+            rows = self._rows[self._n_rows :][: len(scales) - n_added]
+            new = slice(n_added, n_added + len(rows))
+            np.take(reduction.components[new], columns, axis=1, out=rows, mode="wrap")
+            rows[:, missing] = 0
+            rows *= scales[new, np.newaxis]
+            self._n_rows += len(rows)
+            n_added += len(rows)
+        self._total_variance += reduction.total_variance if self._weighting == "singular_values" else n_new
         self._coverage[~missing] += reduction.n_volumes
         self._n_volumes += reduction.n_volumes
 
-    def _make_room(self, n_new: int) -> None:
-        """Merge what waits, if ``n_new`` rows would not fit beside it."""
-        if self._n_rows + n_new <= len(self._rows):
-            return
-        n_kept = round((1 + _OVERSAMPLING) * self._n_components)
-        if self._n_rows > n_kept:
-            rows = self._rows[: self._n_rows]
-            singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), n_kept)
-            self._n_rows = len(singular_values)
-            _project(rows, vectors, self._rows[: self._n_rows], np.float32, self._n_threads)
-        if self._n_rows + n_new > len(self._rows):  # a run has more components than may wait
-            larger = np.empty((self._n_rows + n_new, self._rows.shape[1]), dtype=np.float32)
-            larger[: self._n_rows] = self._rows[: self._n_rows]
-            self._rows = larger
+    def _scales(self, reduction: Reduction) -> Single:
+        """Give what the components of a run are multiplied by: as many as are to be merged."""
+        if self._weighting == "unit":
+            return np.ones(len(reduction.components), dtype=np.float32)
+        values = reduction.singular_values
+        scales: Single = values[values > _LOST * values[0]].astype(np.float32)
+        return scales
+
+    def _merge(self) -> None:
+        """Decompose all rows anew, and keep the leading ones."""
+        rows, n_kept = self._rows[: self._n_rows], round((1 + _OVERSAMPLING) * self._n_components)
+        singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), n_kept)
+        self._n_rows = len(singular_values)
+        _project(rows, vectors, rows[: self._n_rows], np.float32, self._n_threads)
 
     def result(self) -> MergedReduction:
         """Decompose what was added, and end the merge.
@@ -292,7 +298,7 @@ def _gram(rows: NDArray[np.floating], precision: Precision, n_threads: int = 1) 
     """Multiply rows by each other: blocks of columns in the given precision, their sum in double precision."""
 
     def square(columns: slice) -> NDArray[np.floating]:
-        block: NDArray[np.floating] = np.array(rows[:, columns], dtype=precision, order="C")
+        block: NDArray[np.floating] = rows[:, columns].astype(precision, copy=False)
         return block @ block.T
 
     gram = np.zeros((len(rows), len(rows)))
@@ -306,8 +312,11 @@ def _leading_directions(gram: Double, n_components: int) -> tuple[Double, Double
     if not np.isfinite(gram).all():
         raise DataError("the signals hold values that are not finite", "Leave those voxels out of the mask.")
     n = len(gram)
-    eigenvalues, vectors = linalg.eigh(gram, subset_by_index=[max(0, n - n_components), n - 1])
-    singular_values = np.sqrt(np.maximum(eigenvalues[::-1], 0))
+    if n_components > n / 3:  # all of them by divide and conquer are then faster than some of them
+        eigenvalues, vectors = linalg.eigh(gram, driver="evd")
+    else:
+        eigenvalues, vectors = linalg.eigh(gram, subset_by_index=[n - n_components, n - 1])
+    singular_values = np.sqrt(np.maximum(eigenvalues[::-1][:n_components], 0))
     n_kept = np.count_nonzero(singular_values > _noise_limit(n) * singular_values[0])
     if n_kept == 0:
         raise DataError("the signals are all zero: cleaning left nothing to reduce")
@@ -326,7 +335,7 @@ def _project(
     weights = np.ascontiguousarray(weights.T, dtype=precision)
 
     def project(columns: slice) -> None:
-        out[:, columns] = weights @ np.array(rows[:, columns], dtype=precision, order="C")
+        out[:, columns] = weights @ rows[:, columns].astype(precision, copy=False)
 
     for _ in map_in_threads(project, _blocks(rows), n_threads):
         pass
@@ -339,5 +348,6 @@ def _blocks(rows: NDArray[np.floating]) -> Iterator[slice]:
 def _fix_signs(components: Single) -> NDArray[np.int64]:
     """Make the value of largest size in each row positive, in place; return what the rows were multiplied by."""
     signs = np.where(-components.min(axis=1) > components.max(axis=1), -1, 1)
-    components[signs < 0] *= -1
+    for row in np.flatnonzero(signs < 0):
+        np.negative(components[row], out=components[row])
     return signs

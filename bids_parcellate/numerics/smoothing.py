@@ -50,7 +50,8 @@ class Smoother:
         self._lower = np.array([axis.min() for axis in voxels[::-1]])
         self._upper = np.array([axis.max() + 1 for axis in voxels[::-1]])
         inside = tuple(axis - lower for axis, lower in zip(voxels[::-1], self._lower, strict=True))
-        self._positions = np.ravel_multi_index(inside, tuple(self._upper - self._lower))
+        reach = 0 if self._kernels is None else len(self._kernels[2]) - 1
+        self._positions = np.ravel_multi_index(inside, tuple(self._upper - self._lower + [0, 0, 2 * reach]))
 
     def __call__(self, volume: NDArray[np.number]) -> Single:
         """Smooth a volume.
@@ -105,7 +106,8 @@ def smooth_volume(volume: NDArray[np.number], voxel_sizes: ArrayLike, fwhm: floa
     values = _transposed(volume)
     if kernels is None:
         return np.where(np.isfinite(values), values, np.float32(0)).T
-    return np.asarray(_smoothed_box(values, *kernels, np.zeros(3, dtype=np.intp), np.array(values.shape)).T)
+    smoothed = _smoothed_box(values, *kernels, np.zeros(3, dtype=np.intp), np.array(values.shape))
+    return np.ascontiguousarray(smoothed[:, :, : values.shape[2]]).T
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
@@ -146,8 +148,10 @@ def _half_kernel(sigma: float) -> Single:
 
 
 def _transposed(volume: NDArray[np.number]) -> Single:
-    """Give a volume of shape (Z, Y, X) in C order, which is how NIfTI files store it."""
-    return np.require(volume.T, dtype=np.float32, requirements=["C", "W"])
+    """Give a volume of shape (Z, Y, X) in C order, as NIfTI files store it; read-only, as it is streamed."""
+    values = np.ascontiguousarray(volume.T, dtype=np.float32).view()
+    values.setflags(write=False)
+    return values
 
 
 @kernel()
@@ -156,28 +160,24 @@ def _smoothed_box(
 ) -> Single:
     """Convolve a volume: along axes 2 and 1 plane by plane, so that a plane stays in the cache, then along axis 0.
 
-    A plane is worked on as one long row. Where rows of voxels meet, sums run over both of them: those are passed over.
+    A plane is worked on as one long row. Where rows of voxels meet, sums run over both of them: each row of the result
+    ends in as many meaningless values as the kernel has beside its middle, to both sides.
     """
     source_0 = _sources(volume.shape[0], lower[0], upper[0], len(along_0) - 1)
     source_1 = _sources(volume.shape[1], lower[1], upper[1], len(along_1) - 1)
     source_2 = _sources(volume.shape[2], lower[2], upper[2], len(along_2) - 1)
     first, last = source_0.min(), source_0.max() + 1
-    n_rows, n_columns, width = upper[1] - lower[1], upper[2] - lower[2], len(source_2)
-    plane = np.empty(len(source_1) * width, dtype=np.float32)
-    along_rows = np.empty(len(plane) - 2 * (len(along_2) - 1), dtype=np.float32)
-    along_both = np.empty(len(along_rows) - 2 * (len(along_1) - 1) * width, dtype=np.float32)
-    planes = np.empty((last - first, n_rows * n_columns), dtype=np.float32)
+    n_planes, n_rows, width = upper[0] - lower[0], upper[1] - lower[1], len(source_2)
+    plane = np.zeros(len(source_1) * width + 2 * (len(along_2) - 1), dtype=np.float32)
+    along_row = np.empty(len(source_1) * width, dtype=np.float32)
+    planes = np.empty((last - first, n_rows * width), dtype=np.float32)
     for i in range(first, last):
-        for j in range(len(source_1)):
-            _copy_finite(volume[i, source_1[j]], source_2, plane[j * width : (j + 1) * width])
-        _convolve(plane, 1, along_2, along_rows)
-        _convolve(along_rows, width, along_1, along_both)
-        for j in range(n_rows):
-            for k in range(n_columns):
-                planes[i - first, j * n_columns + k] = along_both[j * width + k]
-    smoothed = np.empty((upper[0] - lower[0], n_rows * n_columns), dtype=np.float32)
+        _copy_finite(volume[i], source_1, source_2, plane)
+        _convolve(plane, 1, along_2, along_row)
+        _convolve(along_row, width, along_1, planes[i - first])
+    smoothed = np.empty((n_planes, n_rows * width), dtype=np.float32)
     _convolve_rows(planes, source_0 - first, along_0, smoothed)
-    return smoothed.reshape(upper[0] - lower[0], n_rows, n_columns)
+    return smoothed.reshape(n_planes, n_rows, width)
 
 
 @kernel()
@@ -188,17 +188,20 @@ def _sources(n: int, lower: int, upper: int, radius: int) -> Indices:
 
 
 @kernel()
-def _copy_finite(values: Single, source: Indices, target: Single) -> None:
-    """Copy the values of a row; what is not finite becomes 0."""
-    first = source[0]
-    if source[-1] - first == len(source) - 1:  # nothing is reflected: faster
-        for k in range(len(target)):
-            target[k] = values[first + k]
-    else:
-        for k in range(len(target)):
-            target[k] = values[source[k]]
-    for k in range(len(target)):
-        target[k] = target[k] if target[k] - target[k] == 0 else np.float32(0)
+def _copy_finite(plane: Single, source_1: Indices, source_2: Indices, target: Single) -> None:
+    """Copy the values of a plane, one row after another; what is not finite becomes 0."""
+    first, width = source_2[0], len(source_2)
+    is_reflected = source_2[-1] - first != width - 1
+    for j in range(len(source_1)):
+        row, start = plane[source_1[j]], j * width
+        if is_reflected:
+            for k in range(width):
+                value = row[source_2[k]]
+                target[start + k] = value if value - value == 0 else np.float32(0)
+        else:  # the same, faster
+            for k in range(width):
+                value = row[first + k]
+                target[start + k] = value if value - value == 0 else np.float32(0)
 
 
 @kernel()
