@@ -140,11 +140,15 @@ class GroupData:
             n_threads=self._n_threads,
         )
         for each in reduced:
-            reduction = self._store.load(each.digest)
-            if reduction is None:
-                raise vanished(each.run)
-            merger.add(reduction.signals, reduction.columns(self.mask.voxels))
+            self._add(each, merger)
         return features(merger.result(), parcellation.features)
+
+    def _add(self, reduced: Reduced, merger: Merger) -> None:
+        """Add a run to a merge; nothing of it is kept, so that there is never more than one in memory."""
+        reduction = self._store.load(reduced.digest)
+        if reduction is None:
+            raise vanished(reduced.run)
+        merger.add(reduction.signals, reduction.columns(self.mask.voxels))
 
     def cluster(self, values: Single, n_parcels: Sequence[int] | None = None) -> dict[int, Labels]:
         """Divide the voxels into parcels, unless the work folder has the same features divided in the same way.
