@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test test-containers test-clusters lint docs lock audit clean
+.PHONY: demo test test-containers test-clusters mutation lint docs lock audit clean
 
 demo: $(VENV)/.app
 	$(BIN)/bids-parcellate-demo $(DEMO)
@@ -24,6 +24,11 @@ test-containers: $(VENV)/.dev
 test-clusters: $(VENV)/.dev
 	@echo "== running the tests of clusters"
 	$(BIN)/pytest -m slurm --durations 10 tests/clusters
+
+# Takes half an hour: breaks the code on purpose, and counts what the tests find.
+mutation: $(VENV)/.dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutation
+	$(BIN)/python -m drills.mutation
 
 lint: $(VENV)/.dev
 	@echo "== lint"

@@ -186,6 +186,20 @@ def test_trend_is_removed():
     assert np.abs(apply_operator(temporal_operator(N_VOLUMES, detrend=True), line.astype(float))).max() < 1e-9
 
 
+def test_as_few_volumes_as_can_be():
+    """A line joins two volumes that are kept, and nothing is left of two volumes without their line."""
+    weights = np.zeros(40)
+    weights[[3, 20]] = 0.5
+    np.testing.assert_allclose(baseline_weights(40, sample_mask=[3, 20], filtered=True), weights, atol=1e-14)
+    np.testing.assert_allclose(temporal_operator(2, detrend=True), 0, atol=1e-15)
+    np.testing.assert_allclose(standardize(np.array([[1.0], [3.0]]), "zscore"), [[-1], [1]])
+
+
+def test_one_confound_may_lack_the_second_axis(confounds):
+    one = temporal_operator(N_VOLUMES, confounds=confounds[:, 0])
+    np.testing.assert_array_equal(one, temporal_operator(N_VOLUMES, confounds=confounds[:, :1]))
+
+
 # -- Degrees of freedom -----------------------------------------------------------------------------------------------
 
 
@@ -253,6 +267,16 @@ def test_percent_signal_change_refers_to_the_mean_before_cleaning():
     percent = standardize(raw - raw.mean(axis=0), "psc", mean=raw.mean(axis=0))
     np.testing.assert_allclose(percent, change * [1, -1], atol=1e-12)
     np.testing.assert_allclose(standardize(raw, "psc"), change * [1, -1], atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.09, 0.11, 0.2])
+def test_percent_signal_change_equals_nilearn_where_part_of_the_mean_is_left(signals, share):
+    """Confounds that are not centred take a part of the mean: from nine tenths on, the mean counts as removed."""
+    wave = np.sqrt(2) * np.sin(2 * np.pi * np.arange(N_VOLUMES) / N_VOLUMES)
+    confounds = 1 + np.sqrt(share / (1 - share)) * wave[:, np.newaxis]
+    options = {"confounds": confounds, "standardize_confounds": False, "standardize": "psc"}
+    flat = 1000 + (signals - signals.mean(axis=0)) * np.linspace(0.1, 1, N_VOLUMES)[:, np.newaxis] * 0.01
+    assert_close(clean(flat, **options), nilearn_clean(flat, **options), 1e-9)
 
 
 def test_parcels_without_voxels_do_not_disturb_percent_signal_change(signals, kept):
@@ -328,6 +352,15 @@ def test_scores_lead_back_to_the_signals(signals, confounds, kept, filtered, det
     assert n_dimensions < len(operator) - confounds.shape[1] + 1
 
 
+def test_scores_of_what_cleaning_leaves_nothing_of_are_zero(signals):
+    """An operator that keeps nothing but the mean."""
+    operator = np.full((N_VOLUMES, N_VOLUMES), 0.5**10)  # exact, so that the rest is exactly zero
+    scores = clean_to_scores(operator, baseline_weights(N_VOLUMES), signals.astype(np.float32))
+    assert scores.coordinates.shape == (1, signals.shape[1])
+    assert not scores.coordinates.any()
+    assert not scores.deviation.any()
+
+
 # -- Errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +377,7 @@ def test_scores_lead_back_to_the_signals(signals, confounds, kept, filtered, det
         ({"sample_mask": np.zeros(40, dtype=bool)}, DataError, "keeps no volume"),
         ({"sample_mask": []}, DataError, "keeps no volume"),
         ({"sample_mask": np.ones(39, dtype=bool)}, UsageError, "40 volumes"),
+        ({"sample_mask": np.arange(41) < 40}, UsageError, "40 volumes"),
         ({"sample_mask": [0, 40]}, UsageError, "allowed are 0 to 39"),
         ({"sample_mask": [-1, 3]}, UsageError, "holds -1 to 3"),
         ({"sample_mask": [3, 3]}, UsageError, "distinct indices"),

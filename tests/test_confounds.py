@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.interfaces.fmriprep import load_confounds as nilearn_load_confounds
 from nilearn.interfaces.fmriprep import load_confounds_strategy as nilearn_load_confounds_strategy
+from pydantic import ValidationError
 
 from bids_parcellate import config
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
@@ -292,6 +293,15 @@ class TestStrategy:
             load_strategy(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
 
+    def test_the_least_that_is_allowed(self, tmp_path):
+        (tmp_path / "a.toml").write_text("strategy = ['high_pass', 'compcor', 'scrub']\nn_compcor = 1\nscrub = 0\n")
+        strategy = load_strategy(tmp_path / "a.toml")
+        assert (strategy.n_compcor, strategy.scrub) == (1, 0)
+
+    def test_a_preset_cannot_be_changed(self):
+        with pytest.raises(ValidationError, match="frozen"):
+            PRESETS["simple"].motion = "basic"
+
     def test_missing_file(self, tmp_path):
         with pytest.raises(MissingInputError, match=r"own\.toml"):
             load_strategy(tmp_path / "own.toml")
@@ -347,6 +357,9 @@ class TestStrategy:
             )
         )
         assert PRESETS["ica_aroma"].describe().startswith("images denoised by ICA-AROMA (non-aggressive); regression")
+        assert "ICA-AROMA motion components orthogonal to the other components;" in PRESETS["aroma"].describe()
+        basic = ConfoundStrategy(strategy=("ica_aroma",), ica_aroma="basic")
+        assert basic.describe().startswith("regression of ICA-AROMA motion components; censoring")
 
 
 def write_table(path: Path, columns: dict[str, list[object]]) -> Path:
@@ -533,12 +546,25 @@ class TestValues:
     def test_number_of_volumes(self, small_table, tmp_path):
         confounds = load_confounds(small_table, BASIC_MOTION)
         confounds.check_rows(8, tmp_path / "bold.nii.gz")
-        with pytest.raises(DataError, match=r"timeseries\.tsv has 8 rows, but .*bold\.nii\.gz has 9 volumes"):
-            confounds.check_rows(9, tmp_path / "bold.nii.gz")
+        for other in (7, 9):
+            with pytest.raises(
+                DataError, match=rf"timeseries\.tsv has 8 rows, but .*bold\.nii\.gz has {other} volumes"
+            ):
+                confounds.check_rows(other, tmp_path / "bold.nii.gz")
+
+    def test_mean_displacement_is_that_of_the_kept_volumes_that_state_it(self, tmp_path):
+        columns = {"framewise_displacement": ["n/a", 0.1, 0.9, 0.3], "csf": [1, 2, 3, 4]}
+        path = write_table(tmp_path / "a.tsv", columns)
+        strategy = ConfoundStrategy(strategy=("scrub",), std_dvars_threshold=math.inf, scrub=0)
+        assert load_confounds(path, strategy).mean_framewise_displacement == pytest.approx(0.2)
+        assert load_confounds(path, PRESETS["none"]).mean_framewise_displacement == pytest.approx(1.3 / 3)
+        unstated = write_table(tmp_path / "b.tsv", {"framewise_displacement": ["n/a", "n/a"]})
+        assert math.isnan(load_confounds(unstated, PRESETS["none"]).mean_framewise_displacement)
 
     def test_empty(self):
         confounds = Confounds.empty(5)
         assert (confounds.n_volumes, confounds.names, confounds.sample_mask) == (5, (), None)
+        assert math.isnan(confounds.mean_framewise_displacement)
         assert confounds.values.shape == (5, 0)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfiltfilt, sosfreqz
 
@@ -32,6 +32,7 @@ def scipys(order, t_r, cutoffs):
     return butter(order, frequencies if len(frequencies) == 2 else frequencies[0], kind, output="sos", fs=1 / t_r)
 
 
+@settings(deadline=None)
 @given(designs(), st.integers(0, 2**32 - 1))
 def test_any_filter_equals_scipy(design, seed):
     order, t_r, cutoffs = design
@@ -42,6 +43,7 @@ def test_any_filter_equals_scipy(design, seed):
     np.testing.assert_allclose(filter_both_ways(which, series), expected, atol=1e-9 * np.abs(series).max())
 
 
+@settings(deadline=None)
 @given(designs())
 def test_gain_is_that_of_scipy_at_all_frequencies(design):
     order, t_r, cutoffs = design

@@ -69,6 +69,24 @@ def test_equals_the_singular_value_decomposition(shape, n_components, dtype):
     np.testing.assert_allclose(reduction.components @ reduction.components.T, np.eye(n_kept), atol=1e-6)
     assert reduction.n_volumes == shape[0]
     assert reduction.total_variance == pytest.approx(np.sum(signals.astype(np.float64) ** 2))
+    assert reduction.is_complete == (n_kept == min(shape))
+    if reduction.is_complete:
+        whole = reduction.time_courses * reduction.singular_values @ reduction.components
+        np.testing.assert_allclose(whole, signals, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_completeness_does_not_depend_on_the_unit(unit):
+    signals = unit * np.random.default_rng(0).normal(size=(8, 50))
+    assert reduce_signals(signals, 8).is_complete
+    assert not reduce_signals(signals, 7).is_complete
+
+
+def test_signals_of_one_direction_are_complete():
+    signals = np.outer(np.arange(1.0, 9.0), np.linspace(-1, 3, 50))
+    reduction = reduce_signals(signals, 5)
+    assert len(reduction.components) == 1
+    assert reduction.is_complete
 
 
 def test_weak_directions_are_as_exact_as_single_precision():
@@ -135,6 +153,12 @@ def test_truncated_merge_keeps_nearly_all_that_can_be_kept(noise, least_share):
     assert cosines(merged.components, vectors[:20]).min() > 0.985
 
 
+def test_directions_of_a_run_that_single_precision_cannot_resolve_are_not_merged():
+    merger = Merger(5, 3)
+    merger.add(Reduction(np.eye(3, 5, dtype=np.float32), np.array([1, 1e-3, 1e-4]), 9, 1.0), np.arange(5))
+    np.testing.assert_allclose(merger.result().singular_values, [1, 1e-3], rtol=1e-6)
+
+
 def test_a_result_ends_the_merge():
     merger = Merger(500, 20)
     merger.add(reduce_signals(simulate_runs(1, 30, 500)[0], 20), np.arange(500))
@@ -149,21 +173,6 @@ def test_how_many_wait_hardly_matters(n_waiting):
     one, other = merge(runs, 30), merge(runs, 30, n_waiting=n_waiting)
     np.testing.assert_allclose(one.singular_values, other.singular_values, rtol=0.02)
     assert cosines(one.components, other.components[:15]).min() > 0.99
-
-
-def test_directions_that_single_precision_loses_are_not_merged():
-    """The spectrum of a filtered run falls to nothing: of 1 to 1e-5, what is above 3e-4 is merged, and is right."""
-    rng = np.random.default_rng(0)
-    components = np.linalg.qr(rng.normal(size=(900, 26)))[0].T.astype(np.float32)
-    strengths = np.logspace(0, -5, 26)
-    merger = Merger(900, 30)
-    for _ in range(4):
-        merger.add(Reduction(components, strengths, 50, float(np.sum(strengths**2))), np.arange(900))
-    merged = merger.result()
-    leading = np.count_nonzero(strengths > 3.5e-4)
-    np.testing.assert_allclose(merged.singular_values[:leading] ** 2, 4 * strengths[:leading] ** 2, atol=1e-6)
-    assert np.sum(merged.singular_values**2) == pytest.approx(merged.total_variance, rel=1e-6)
-    assert cosines(merged.components, components[:10]).min() > 1 - 1e-4
 
 
 def test_threads_do_not_change_a_bit():
@@ -244,7 +253,7 @@ def test_merge_that_cannot_be_is_refused():
         Merger(4, 2).result()
     with pytest.raises(UsageError, match="4 numbers from -1 to 4"):
         Merger(4, 2).add(reduction, np.arange(5))
-    for columns in ([0, 1, 2, 5], [-2, 1, 2, 3]):
+    for columns in ([0, 1, 2, 5], [0, 1, 2, 6], [-2, 1, 2, 3]):
         with pytest.raises(UsageError, match="from -1 to 4"):
             Merger(4, 2).add(reduction, np.array(columns))
     with pytest.raises(UsageError, match=r"n_components \(0\)"):

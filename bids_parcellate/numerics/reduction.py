@@ -328,9 +328,7 @@ def _noise_limit(n: int) -> float:
     return n * float(np.finfo(np.float32).eps)
 
 
-def _project(
-    rows: NDArray[np.floating], weights: Double, out: Single, precision: Precision, n_threads: int = 1
-) -> None:
+def _project(rows: NDArray[np.floating], weights: Double, out: Single, precision: Precision, n_threads: int) -> None:
     """Multiply rows by the transpose of ``weights`` into ``out``, which may be some of the rows themselves."""
     weights = np.ascontiguousarray(weights.T, dtype=precision)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
@@ -150,9 +151,41 @@ def test_ward_s_tree_is_that_of_scikit_learn_to_the_last_bit(seed, dtype):
     np.testing.assert_array_equal(ours.distances_, theirs.distances_)
 
 
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=60)
+def test_ward_s_tree_of_weighted_features_is_that_of_a_plain_reference(seed):
+    """On a sparse tree of features, where heavy clusters lose their last neighbour and inherit those of light ones."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array([(feature, rng.integers(max(0, feature - 3), feature)) for feature in range(1, 15)])
+    adjacency = sparse.coo_array((np.ones(14), pairs.T), shape=(15, 15))
+    features, weights = rng.normal(size=(2, 15)), rng.choice([1.0, 2.0, 50.0], size=15)
+    ours = Agglomerative(1, connectivity=adjacency).fit(features, weights=weights)
+
+    means, masses = [*features.T], [*weights]
+    edges_left, children, heights = {tuple(pair) for pair in pairs.tolist()}, [], []
+    while edges_left:
+        costs = {
+            (i, j): masses[i] * masses[j] / (masses[i] + masses[j]) * np.sum((means[i] - means[j]) ** 2)
+            for i, j in edges_left
+        }
+        first, second = min(costs, key=costs.get)
+        children.append(sorted((first, second)))
+        heights.append(np.sqrt(2 * costs[first, second]))
+        mass = masses[first] + masses[second]
+        means.append((masses[first] * means[first] + masses[second] * means[second]) / mass)
+        masses.append(mass)
+        renamed = {first: len(means) - 1, second: len(means) - 1}
+        moved = [(renamed.get(i, i), renamed.get(j, j)) for i, j in edges_left]
+        edges_left = {pair for pair in moved if pair[0] != pair[1]}
+    np.testing.assert_array_equal(ours.children_, children)
+    np.testing.assert_allclose(ours.distances_, heights)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("scale", "offset"), [(1, 0), (1e-3, 1e4), (1e25, 0), (1e-25, 0)], ids=["plain", "offset", "huge", "tiny"]
+    ("scale", "offset"),
+    [(1, 0), (1e-3, 1e4), (1e-3, -1e4), (1e25, 0), (1e-25, 0)],
+    ids=["plain", "offset", "below zero", "huge", "tiny"],
 )
 def test_bounds_hold_whatever_the_scale(dtype, scale, offset):
     """Ward's bounds are computed in the precision of the data, where these overflow, vanish or lose all digits."""
