@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +118,7 @@ class ArrayStore:
         Path
             The file: a plain ``.npz``, without pickles.
         """
-        return write_atomically(self.path(digest), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # mypy thinks that one may be called allow_pickle
+        return write_atomically(self.path(digest), lambda file: _write_arrays(file, arrays))
 
     def load(self, digest: str) -> dict[str, npt.NDArray[Any]] | None:
         """Find arrays.
@@ -150,6 +150,16 @@ class ArrayStore:
         except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("The stored result %s is damaged (%s) and is made anew.", path, error)
             return None
+
+
+def _write_arrays(file: BinaryIO, arrays: Mapping[str, npt.NDArray[Any] | np.generic]) -> None:
+    """Write what `numpy.savez` would, without copies of large arrays on the way."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            array = np.ascontiguousarray(values).reshape(values.shape)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, np.lib.format.header_data_from_array_1_0(array))
+                entry.write(array.data)
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
