@@ -27,7 +27,6 @@ test-clusters: $(VENV)/.dev
 
 # Takes half an hour: breaks the code on purpose, and counts what the tests find.
 mutation: $(VENV)/.dev
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutation
 	$(BIN)/python -m drills.mutation
 
 lint: $(VENV)/.dev

@@ -3,9 +3,9 @@
 Each mutant is a copy of the project in which one operator, number or condition is another. The tests of its module
 must fail then: they kill it. A mutant that none of them kills survives, and shows what they do not look at.
 
-It needs cosmic-ray, which knows how to mutate: ``pip install --group mutation``. Mutants are tested here and not by
-its own command, because kernels of numba must be compiled anew, and only they, and to import all libraries anew takes
-longer than most tests. Annotations, messages of errors and of the log are left alone.
+cosmic-ray knows how to mutate. Mutants are tested here and not by its own command, because kernels of numba must be
+compiled anew, and only they, and to import all libraries anew takes longer than most tests. Annotations, messages of
+errors and of the log are left alone.
 """
 
 import argparse
@@ -28,6 +28,10 @@ from difflib import unified_diff
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 
 from benchmarks.record import begin, head_lines, insert, table_line
 
@@ -105,9 +109,6 @@ class Mutant:
 
     def code(self) -> str:
         """Give the code of the module with the change."""
-        from cosmic_ray.mutating import mutate_code  # noqa: PLC0415 - only this drill needs it
-        from cosmic_ray.plugins import get_operator  # noqa: PLC0415
-
         source = (ROOT / self.module).read_text()
         mutated: str | None = mutate_code(source, get_operator(self.operator)(), self.occurrence)
         return source if mutated is None else mutated
@@ -196,9 +197,6 @@ def mutants_of(module: str) -> Iterator[Mutant]:
     Mutant
         One that is not left out.
     """
-    from cosmic_ray.ast import ast_nodes, get_ast  # noqa: PLC0415 - only this drill needs it
-    from cosmic_ray.plugins import get_operator, operator_names  # noqa: PLC0415
-
     source = (ROOT / module).read_text()
     nodes, spared, lines = list(ast_nodes(get_ast(source))), _spared(source), source.splitlines()
     for name in filter(_OPERATORS.fullmatch, operator_names()):

@@ -18,7 +18,6 @@ def check(*, number: int | str = 4) -> int | None:
 
 
 def test_annotations_and_messages_are_left_alone(tmp_path, monkeypatch):
-    pytest.importorskip("cosmic_ray")
     (tmp_path / "module.py").write_text(SOURCE)
     monkeypatch.setattr(mutation, "ROOT", tmp_path)
     mutants = list(mutants_of("module.py"))
