@@ -7,7 +7,6 @@ which compiles and caches our kernels. Linear algebra has one thread, for all pe
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import clustering, cohort, jobs, steps
-from benchmarks.record import begin, insert
+from benchmarks.record import Record
 from benchmarks.results import Outcome, markdown
 from benchmarks.settings import Settings
 
@@ -63,15 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(work, 1 if options.quick else options.repeats, tiny=options.quick)
     names = options.only or [name for name in BENCHMARKS if options.slow or name not in SLOW]
     path = work / ("results-quick.json" if options.quick else "results.json")
-    results = begin(path, "benchmarks", argv, keep=bool(options.only))
-    for name in names:
-        results["benchmarks"][name] = run(name, settings)
-        path.write_text(json.dumps(results, indent=1))
-        path.with_suffix(".md").write_text(markdown(results))
-    sys.stdout.write(f"\n{markdown(results)}\nWritten to {path} and {path.with_suffix('.md')}\n")
-    if options.docs:
-        insert(options.docs, "benchmarks", markdown(results))
-    return 0 if all(results["benchmarks"][name].get("right") for name in names) else 1
+    record = Record(path, "benchmarks", argv, keep=bool(options.only))
+    record.run(names, lambda name: run(name, settings), markdown, options.docs)
+    return 0 if all(record.found[name].get("right") for name in names) else 1
 
 
 def run(name: str, settings: Settings) -> dict[str, Any]:

@@ -5,38 +5,73 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+Found = dict[str, Any]
 
-def begin(path: Path, suite: str, argv: Sequence[str] | None, *, keep: bool) -> dict[str, Any]:
-    """Begin a record.
+
+class Record:
+    """What a suite finds, with machine, command and date; written down after each of its parts.
 
     Parameters
     ----------
     path : Path
-        Its JSON file, which may be there from an earlier run.
+        Its JSON file, which may be there from an earlier run; the tables are beside it, in Markdown.
     suite : str
-        Name of the package, under which results are kept, too.
+        Name of the module, under which results are kept, too.
     argv : sequence of str or None
         Arguments; None for those of the process.
     keep : bool
         Whether results of an earlier run are kept.
-
-    Returns
-    -------
-    dict
-        Machine, command and date, and earlier results under ``suite``.
     """
-    earlier = json.loads(path.read_text()) if keep and path.exists() else {suite: {}}
-    return earlier | {
-        "machine": describe_machine(),
-        "command": shlex.join(["python", "-m", suite, *(sys.argv[1:] if argv is None else argv)]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }
+
+    def __init__(self, path: Path, suite: str, argv: Sequence[str] | None, *, keep: bool) -> None:
+        earlier = json.loads(path.read_text()) if keep and path.exists() else {suite: {}}
+        self._path, self._suite = path, suite
+        self._content = earlier | {
+            "machine": describe_machine(),
+            "command": shlex.join(["python", "-m", suite, *(sys.argv[1:] if argv is None else argv)]),
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        }
+
+    @property
+    def found(self) -> dict[str, Found]:
+        """What is known of each part."""
+        found: dict[str, Found] = self._content[self._suite]
+        return found
+
+    def run(
+        self,
+        names: Iterable[str],
+        function: Callable[[str], Found],
+        markdown: Callable[[Mapping[str, Any]], str],
+        page: Path | None,
+    ) -> None:
+        """Run parts of the suite, one after another.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The parts.
+        function : callable
+            It runs a part, and gives what it found as plain values.
+        markdown : callable
+            It makes the tables of the record.
+        page : Path or None
+            Where the tables are put in the end, between marks of the last word of the suite's name.
+        """
+        for name in names:
+            self.found[name] = function(name)
+            self._path.write_text(json.dumps(self._content, indent=1))
+            self._path.with_suffix(".md").write_text(markdown(self._content))
+        tables = markdown(self._content)
+        sys.stdout.write(f"\n{tables}\nWritten to {self._path} and {self._path.with_suffix('.md')}\n")
+        if page:
+            insert(page, self._suite.rpartition(".")[2], tables)
 
 
 def describe_machine() -> dict[str, str]:
@@ -66,7 +101,7 @@ def head_lines(record: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     record : mapping
-        As `begin` makes it.
+        What a :class:`Record` writes.
 
     Returns
     -------

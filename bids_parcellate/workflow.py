@@ -16,13 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_parcellate.config import Config
 from bids_parcellate.dataset import Run
-from bids_parcellate.errors import (
-    DataError,
-    NothingSelectedError,
-    OutputError,
-    ParcellateError,
-    WriteError,
-)
+from bids_parcellate.errors import DataError, NothingSelectedError, OutputError, ParcellateError, WriteError
 from bids_parcellate.execution.executor import open_executor
 from bids_parcellate.execution.monitoring import Step, Steps
 from bids_parcellate.group.data import GroupData
@@ -40,11 +34,7 @@ from bids_parcellate.outputs.provenance import FinishedJob, JobRecord, read_fini
 from bids_parcellate.outputs.tangents import write_tangents
 from bids_parcellate.parcels.atlas import Parcellation, read_parcellation
 from bids_parcellate.plan import describe
-from bids_parcellate.runs.processing import (
-    RunTask,
-    build_operator,
-    read_confounds,
-)
+from bids_parcellate.runs.processing import RunTask, build_operator, read_confounds
 from bids_parcellate.runs.tasks import Reduced, extract_task, reduce_task
 from bids_parcellate.summary import announce, summarise
 
@@ -203,7 +193,7 @@ def write_reports(config: Config) -> list[Path]:
     """
     finished = read_finished_job(config)
     job = prepare(finished.config)
-    with _open_workers(job) as executor:
+    with _open_workers(job) as executor, threadpool_limits(1):
         return _reports(job, finished).write(executor)
 
 

@@ -6,7 +6,6 @@ drill that fails is reported, and the others go on. Small disks are mounted, whi
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import begin, insert
+from benchmarks.record import Record
 from drills import disks, files, kills, load, surroundings
 from drills.results import Outcome, as_json, markdown
 from drills.studies import Settings
@@ -51,16 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     path = work / ("drills-quick.json" if options.quick else "drills.json")
-    results = begin(path, "drills", argv, keep=bool(options.names))
-    names = options.names or list(DRILLS)
-    for name in names:
-        results["drills"][name] = run(name, Settings(work, quick=options.quick, seed=options.seed))
-        path.write_text(json.dumps(results, indent=1))
-        path.with_suffix(".md").write_text(markdown(results))
-    sys.stdout.write(f"\n{markdown(results)}\nWritten to {path} and {path.with_suffix('.md')}\n")
-    if options.docs:
-        insert(options.docs, "drills", markdown(results))
-    return 0 if all(results["drills"][name].get("survived") for name in names) else 1
+    names, settings = options.names or list(DRILLS), Settings(work, quick=options.quick, seed=options.seed)
+    record = Record(path, "drills", argv, keep=bool(options.names))
+    record.run(names, lambda name: run(name, settings), markdown, options.docs)
+    return 0 if all(record.found[name].get("survived") for name in names) else 1
 
 
 def run(name: str, settings: Settings) -> dict[str, Any]:

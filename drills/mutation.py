@@ -10,7 +10,6 @@ errors and of the log are left alone.
 
 import argparse
 import ast
-import json
 import multiprocessing
 import os
 import random
@@ -33,7 +32,7 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-from benchmarks.record import begin, head_lines, insert, table_line
+from benchmarks.record import Record, head_lines, table_line
 
 ROOT = Path(__file__).parents[1]
 _N_WORKERS = 2
@@ -134,18 +133,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parse(argv)
     options.work.mkdir(parents=True, exist_ok=True)
-    path = options.work / "mutation.json"
-    results = begin(path, "drills.mutation", argv, keep=True)
     names = options.groups or list(GROUPS)
-    for name in names:
-        earlier = results["drills.mutation"].get(name) if options.keep else None
-        results["drills.mutation"][name] = run(name, options, earlier)
-        path.write_text(json.dumps(results, indent=1))
-        path.with_suffix(".md").write_text(markdown(results))
-    sys.stdout.write(f"\n{markdown(results)}\nWritten to {path} and {path.with_suffix('.md')}\n")
-    if options.docs:
-        insert(options.docs, "mutation", markdown(results))
-    return 0 if all(_share(results["drills.mutation"][name]) >= options.least for name in names) else 1
+    record = Record(options.work / "mutation.json", "drills.mutation", argv, keep=True)
+    earlier = record.found if options.keep else {}
+    record.run(names, lambda name: run(name, options, earlier.get(name)), markdown, options.docs)
+    return 0 if all(_share(record.found[name]) >= options.least for name in names) else 1
 
 
 def run(name: str, options: argparse.Namespace, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
