@@ -15,7 +15,7 @@ Found = dict[str, Any]
 
 
 class Record:
-    """What a suite finds, with machine, command and date; written down after each of its parts.
+    """What a suite finds, with the machine, and the command and date of each part; written down after each.
 
     Parameters
     ----------
@@ -26,14 +26,16 @@ class Record:
     argv : sequence of str or None
         Arguments; None for those of the process.
     keep : bool
-        Whether results of an earlier run are kept.
+        Whether results of an earlier run on the same machine, with the same packages, are kept.
     """
 
     def __init__(self, path: Path, suite: str, argv: Sequence[str] | None, *, keep: bool) -> None:
-        earlier = json.loads(path.read_text()) if keep and path.exists() else {suite: {}}
+        earlier = json.loads(path.read_text()) if keep and path.exists() else {}
+        machine = describe_machine()
+        same = earlier.get("machine") == machine
         self._path, self._suite = path, suite
-        self._content = earlier | {
-            "machine": describe_machine(),
+        self._content = {"machine": machine, suite: earlier[suite] if same else {}}
+        self._source = {
             "command": shlex.join(["python", "-m", suite, *(sys.argv[1:] if argv is None else argv)]),
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
         }
@@ -65,7 +67,7 @@ class Record:
             Where the tables are put in the end, between marks of the last word of the suite's name.
         """
         for name in names:
-            self.found[name] = function(name)
+            self.found[name] = function(name) | self._source
             self._path.write_text(json.dumps(self._content, indent=1))
             self._path.with_suffix(".md").write_text(markdown(self._content))
         tables = markdown(self._content)
@@ -95,21 +97,24 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def head_lines(record: Mapping[str, Any]) -> list[str]:
+def head_lines(record: Mapping[str, Any], suite: str) -> list[str]:
     """Say in Markdown what was run when, and on what.
 
     Parameters
     ----------
     record : mapping
         What a :class:`Record` writes.
+    suite : str
+        Name of the module.
 
     Returns
     -------
     list of str
         A list, and an empty line.
     """
-    lines = [f"- {name}: {value}" for name, value in record["machine"].items()]
-    return [*lines, f"- command: `{record['command']}`", f"- date: {record['date']}", ""]
+    sources = {(found["date"], found["command"]) for found in record[suite].values()}
+    commands = [f"- command: `{command}` ({date})" for date, command in sorted(sources)]
+    return [*(f"- {name}: {value}" for name, value in record["machine"].items()), *commands, ""]
 
 
 def table_line(cells: Iterable[str]) -> str:

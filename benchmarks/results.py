@@ -190,7 +190,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         Machine and command, a table of costs, a table of figures, and what failed.
     """
     benchmarks = results["benchmarks"]
-    lines = head_lines(results)
+    lines = head_lines(results, "benchmarks")
     for kind, heads in (("comparisons", _COSTS), ("figures", _FIGURES)):
         rows = [row for entry in benchmarks.values() for row in entry.get("rows", {}).get(kind, ())]
         lines += [table_line(heads), table_line(["---"] * len(heads)), *map(table_line, rows), ""]

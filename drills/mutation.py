@@ -340,7 +340,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         Machine and command, and a line for each group.
     """
     heads = ("group", "mutants", "drawn", "killed by a failing test", "stopped: took too long", "survived", "killed")
-    lines = [*head_lines(results), table_line(heads), table_line(["---"] * len(heads))]
+    lines = [*head_lines(results, "drills.mutation"), table_line(heads), table_line(["---"] * len(heads))]
     for name, found in results["drills.mutation"].items():
         ends = Counter(found["ends"].values())
         counts = (found["n_mutants"], ends.total(), ends["killed"], ends["timeout"], ends["survived"])

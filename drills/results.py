@@ -102,7 +102,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         Machine and command, the table, and what was not survived.
     """
     drills = results["drills"]
-    lines = head_lines(results)
+    lines = head_lines(results, "drills")
     lines += [table_line(_HEADS), table_line(["---"] * len(_HEADS))]
     for name, found in drills.items():
         lines += [table_line([name, *row]) for row in found.get("rows", ())]

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import __main__ as suite
 from benchmarks.measure import measure
 from benchmarks.phantom import TINY_MM2, make_phantom
+from benchmarks.record import Record, head_lines
 from benchmarks.results import Comparison, Figure, Outcome, Usage
 from bids_parcellate.config import SelectionConfig
 from bids_parcellate.dataset import select_runs
@@ -46,10 +48,27 @@ def test_a_benchmark_that_fails_is_reported_and_the_others_go_on(tmp_path, monke
     monkeypatch.setattr(suite, "BENCHMARKS", {"broken": broken, "wrong": wrong})
     assert suite.main(["--quick", "--work", str(tmp_path)]) == 1
     results = json.loads((tmp_path / "results-quick.json").read_text())["benchmarks"]
-    assert results["broken"] == {"right": False, "error": "out of luck"}
+    assert (results["broken"]["right"], results["broken"]["error"]) == (False, "out of luck")
     assert results["wrong"]["right"] is False
     assert "**WRONG**" in (tmp_path / "results-quick.md").read_text()
     assert "broken failed: out of luck" in (tmp_path / "results-quick.md").read_text()
+
+
+def test_what_was_found_earlier_is_kept_with_its_command_but_not_from_another_machine(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+
+    def run(name):
+        record = Record(path, "suite", ["--only", name], keep=True)
+        record.run([name], lambda _: {}, lambda content: "\n".join(head_lines(content, "suite")), None)
+        return path.with_suffix(".md").read_text()
+
+    run("first")
+    assert f"`python -m suite --only first` ({datetime.now(UTC):%Y-%m-%d})" in run("second")
+    monkeypatch.setattr("benchmarks.record.describe_machine", lambda: {"processor": "another"})
+    text = run("third")
+    assert "- processor: another" in text
+    assert "--only third" in text
+    assert "--only first" not in text
 
 
 def test_ratios_are_of_the_same_repeat():
