@@ -2,18 +2,20 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bids_parcellate.errors import InputOutputError
 
@@ -199,9 +201,10 @@ def run_tasks(
     """
     pending: deque[tuple[Task, Future[Result]]] = deque()
     remaining = iter(tasks)
+    n_ahead = 1 if isinstance(executor, SerialExecutor) else _AHEAD
     try:
         while True:
-            for task in islice(remaining, _AHEAD - len(pending)):
+            for task in islice(remaining, n_ahead - len(pending)):
                 pending.append((task, executor.submit(_limited, function, task)))
             if not pending:
                 return
@@ -218,8 +221,15 @@ def run_tasks(
 def _limited(function: Callable[[Task], Result], task: Task) -> Result:
     # The last bits of a product depend on the number of threads of the library that computes it: it has one, and the
     # threads are ours. Limits hold only for libraries that are loaded: here those of the function are.
-    with threadpool_limits(1):
+    with _libraries(len(sys.modules)).limit(limits=1):
         return function(task)
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """Find the libraries that have threads, again only when more modules are imported; that takes 7 ms."""
+    del n_modules
+    return ThreadpoolController()
 
 
 def _outcome(task: object, future: Future[Result]) -> Result | Exception:
