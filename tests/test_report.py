@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
@@ -306,13 +306,10 @@ class TestGroupReport:
         assert path == names.root / "group.html"
         assert path.read_text(encoding="utf-8") == render_report(content)
 
-    def test_participants_are_linked_where_they_have_a_page(self, names, result, content):
-        assert not [link for link in Page(render_report(content)).values("href") if link.startswith("sub-")]
-        page = names.root / "sub-02.html"
-        page.touch()
-        linked = Page(render_report(group_content(names, result)))
-        page.unlink()
-        assert [link for link in linked.values("href") if link.startswith("sub-")] == ["sub-02.html#run-sub-02"]
+    def test_every_run_is_linked_to_the_page_of_its_participant(self, content):
+        links = [link for link in Page(render_report(content)).values("href") if link.startswith("sub-")]
+        assert [link.partition("#run-")[0] for link in links] == [f"sub-{run.participant}.html" for run in content.runs]
+        assert len(set(links)) == 4
 
     def test_sections_appear_where_their_data_are_given(self, names, result):
         figures = pd.DataFrame(
@@ -372,7 +369,12 @@ class TestGroupReport:
         other = Page(render_report(replace(changed, viewer=None)))
         assert {tag for tag, _ in other.elements} < {tag for tag, _ in page.elements}
         assert other.text.count(text) >= 5
-        assert other.all("a") == page.all("a")
+        elsewhere, expected = (
+            [link for link in each.all("a") if not link["href"].startswith("sub-")] for each in (other, page)
+        )
+        assert elsewhere == expected
+        (link,) = [link for link in other.values("href") if link.startswith("sub-")]
+        assert link.partition("#run-")[0] == f"sub-{quote(text)}.html"
 
     def test_fine_grids_and_many_parcels_stay_small(self, names, result):
         shape = (97, 115, 97)

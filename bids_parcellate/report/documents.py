@@ -91,8 +91,12 @@ class Reports:
         list of Path
             That of the group is the last.
         """
-        is_group = self.config.analysis_level == "group"
-        return [*self._write_participants(executor), *([self._write_group()] if is_group else [])]
+        pages = self._write_participants(executor)
+        if self.config.analysis_level != "group":
+            return list(pages)
+        first = next(pages)  # the others are with the workers now, while this process makes the group's
+        group = self._write_group()
+        return [first, *pages, group]
 
     def _write_participants(self, executor: Executor) -> Iterator[Path]:
         censors = "scrub" in self.strategy.strategy

@@ -166,7 +166,6 @@ def group_content(names: OutputNames, result: GroupResult) -> ReportContent:
         ],
         sections=_sections(result),
         runs=result.records,
-        participant_pages=_participant_pages(names, result.records),
         methods=result.methods,
         command=shlex.join(result.command_line),
         configuration=result.config.to_toml(),
@@ -184,12 +183,6 @@ def _sections(result: GroupResult) -> list[Section]:
         motion_section(result.used),
     ]
     return [section for section in sections if section is not None]
-
-
-def _participant_pages(names: OutputNames, records: Sequence[RunRecord]) -> dict[str, str]:
-    """Find the participants' pages that are there."""
-    labels = sorted({record.participant for record in records})
-    return {label: quote(f"sub-{label}.html") for label in labels if (names.root / f"sub-{label}.html").exists()}
 
 
 def _warnings(result: GroupResult) -> list[str]:

@@ -161,9 +161,7 @@ class ReportContent(PageContent):
     sections : sequence of Section
         What else there is to see: sizes, quality, coverage, motion.
     runs : sequence of RunRecord
-        Every run that was found, used or not.
-    participant_pages : Mapping of str to str
-        Addresses of the participants' pages, by their labels; some may have none.
+        Every run that was found, used or not; each is linked to the page of its participant.
     methods : str
         The methods in Markdown.
     command : str
@@ -181,7 +179,6 @@ class ReportContent(PageContent):
     parcellations: Sequence[ParcellationPart]
     sections: Sequence[Section]
     runs: Sequence[RunRecord]
-    participant_pages: Mapping[str, str]
     methods: str
     command: str
     configuration: str
