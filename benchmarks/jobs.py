@@ -90,7 +90,7 @@ def constant_memory(settings: Settings) -> Outcome:
 def two_workers(settings: Settings) -> Outcome:
     """Compare one process with two, of which each loads its libraries."""
     phantom = _phantom_3mm(settings)
-    n_runs = 6 if settings.tiny else 24
+    n_runs = _n_runs(settings)
     workers = ("--nprocs", "2")
     usages = alternate([_job(phantom, n_runs, *workers), _job(phantom, n_runs)], settings.repeats)
     title = f"{_title(phantom, n_runs)}, 2 workers"

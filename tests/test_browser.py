@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from bids_parcellate import demo
 from bids_parcellate.cli import main
 from tests.reporting import write_pages
 
@@ -301,11 +300,9 @@ def test_on_paper_there_is_no_viewer_and_no_cut_table(browser, group_page, tmp_p
 
 
 @pytest.fixture(scope="module")
-def demo_page(tmp_path_factory):
+def demo_page(finished_demo):
     """The page of the demo as it is."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    assert demo.main([str(folder)]) == 0
-    return folder / "bids-parcellate" / "group.html"
+    return finished_demo / "demo" / "bids-parcellate" / "group.html"
 
 
 @pytest.fixture(scope="module")
