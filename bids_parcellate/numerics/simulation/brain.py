@@ -97,8 +97,8 @@ def make_brain(voxel_size: float) -> Brain:
     UsageError
         If the voxels are too large for the anatomy, or needlessly small.
     """
-    if not 2 <= voxel_size <= 10:
-        raise UsageError(f"voxels of {voxel_size} mm cannot be simulated: 2 to 10 mm are allowed.")
+    if not 1 <= voxel_size <= 10:
+        raise UsageError(f"voxels of {voxel_size} mm cannot be simulated: 1 to 10 mm are allowed.")
     shape = [int(np.ceil(extent / voxel_size)) for extent in _EXTENT]
     affine = np.diag([voxel_size] * 3 + [1.0])
     affine[:3, 3] = _ORIGIN
