@@ -78,13 +78,13 @@ def _make_signals(folder: Path, size: Size) -> None:
 
 
 def _make_cohort(folder: Path, n_subjects: int) -> None:
-    """Write a dataset of images that are only a header, 31 files a subject."""
+    """Write a dataset of images that are empty, 31 files a subject."""
     description = {"Name": "Cohort", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
                    "GeneratedBy": [{"Name": "fMRIPrep", "Version": "24.1.1"}]}  # fmt: skip
     folder.mkdir()
     (folder / "dataset_description.json").write_text(json.dumps(description))
     space = f"_space-{SPACE}"
-    image, series = _header((97, 115, 97)), _header((65, 77, 65, 200))
+    image, series = (_empty_image(shape) for shape in ((65, 77, 65), (65, 77, 65, 200)))
     text = {".json": b"{}", ".h5": b"0", ".tsv": b"trans_x\tcsf\n0.1\t1000\n"}
     runs = [
         name
@@ -104,7 +104,15 @@ def _make_cohort(folder: Path, n_subjects: int) -> None:
         f"anat/_from-T1w_to-{SPACE}_mode-image_xfm.h5",
         f"anat/_from-{SPACE}_to-T1w_mode-image_xfm.h5",
     ]  # fmt: skip
-    timing = json.dumps({"RepetitionTime": T_R, "TaskName": "rest"}).encode()
+    described = {
+        "_bold.json": {"RepetitionTime": T_R, "TaskName": "rest", "SkullStripped": False},
+        "_desc-confounds_timeseries.json": {
+            f"{kind}_comp_cor_{number:02d}": {"CumulativeVarianceExplained": 0.5, "Mask": kind, "Method": "CompCor",
+                                              "Retained": True, "SingularValue": 10.0, "VarianceExplained": 0.01}
+            for kind in ("a", "c", "t", "w") for number in range(25)
+        },
+    }  # fmt: skip
+    sidecars = {name: json.dumps(entries, indent=2).encode() for name, entries in described.items()}
     for subject in (f"sub-{number:04d}" for number in range(1, n_subjects + 1)):
         for kind in ("anat", "func"):
             (folder / subject / kind).mkdir(parents=True)
@@ -113,21 +121,20 @@ def _make_cohort(folder: Path, n_subjects: int) -> None:
             if name.endswith(".nii.gz"):
                 path.write_bytes(series if name.endswith("_bold.nii.gz") else image)
             else:
-                path.write_bytes(timing if name.endswith("_bold.json") else text[path.suffix])
+                path.write_bytes(next((sidecars[end] for end in sidecars if name.endswith(end)), text[path.suffix]))
 
 
 def _with_json(name: str) -> tuple[str, str]:
     return name, name.split(".", maxsplit=1)[0] + ".json"
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    image = nib.Nifti1Image(np.broadcast_to(np.int16(0), shape), affine)
+def _empty_image(shape: tuple[int, ...]) -> bytes:
+    """Compress zeros of int16."""
+    image = nib.Nifti1Image(np.broadcast_to(np.int16(0), shape), np.diag([3.0, 3.0, 3.0, 1.0]))
     image.header.set_xyzt_units("mm", "sec")
-    image.header["vox_offset"] = 352
     if len(shape) == 4:
-        image.header.set_zooms((2, 2, 2, T_R))
-    return gzip.compress(bytes(image.header.binaryblock) + bytes(4), 1)
+        image.header.set_zooms((3, 3, 3, T_R))
+    return gzip.compress(image.to_bytes())
 
 
 # The steps that run in processes of their own.

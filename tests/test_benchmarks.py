@@ -22,9 +22,11 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="t
 def test_the_suite_measures_checks_and_writes(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- benchmarks: begin -->old<!-- benchmarks: end -->\nafter\n")
-    code = suite.main(["--quick", "--only", "hierarchical-kmeans", "--work", str(tmp_path / "w"), "--docs", str(page)])
+    names = ["hierarchical-kmeans", "indexing"]
+    code = suite.main(["--quick", "--only", *names, "--work", str(tmp_path / "w"), "--docs", str(page)])
     assert code == 0
     results = json.loads((tmp_path / "w" / "results-quick.json").read_text())
+    assert results["benchmarks"]["indexing"]["right"] is True
     found = results["benchmarks"]["hierarchical-kmeans"]
     assert found["right"] is True
     (comparison,) = found["comparisons"]
