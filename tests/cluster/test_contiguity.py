@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.numerics.cluster import METHODS, parcellate
-from bids_parcellate.numerics.cluster.contiguity import FeatureGraph, average_rows, make_contiguous
+from bids_parcellate.numerics.cluster.contiguity import FeatureGraph, average_rows, make_contiguous, split
 from bids_parcellate.numerics.cluster.estimators import Agglomerative, KMeans, make_clusterer
 from bids_parcellate.numerics.graph import connected_pieces, edges, hemispheres, scattered_labels, separate
 from tests.cluster.simulation import brain, graph_of, smooth_features, voronoi
@@ -112,6 +112,17 @@ def test_contiguous_parcels_keep_what_k_means_found_in_one_piece():
     contiguous = KMeans(12, connectivity=graph_of(mask)).fit(features).labels_
     assert len(scattered_labels(free, graph_of(mask))) > 0
     assert adjusted_rand_score(truth, contiguous) >= adjusted_rand_score(truth, free)
+
+
+def test_contiguous_clusters_stay_and_are_split_within_themselves():
+    mask = np.ones((8, 4, 1), dtype=bool)
+    rows = np.random.default_rng(0).normal(size=(32, 3))
+    features = FeatureGraph(rows, edges(graph_of(mask)), np.ones(32))
+    halves = (np.argwhere(mask)[:, 0] >= 4).astype(np.int32)
+    assert adjusted_rand_score(halves, make_contiguous(halves, features, 2)) == 1
+    parts = split(halves, features, 6, min_size=1)
+    assert len(np.unique(parts)) == 6
+    assert all(len(np.unique(halves[parts == part])) == 1 for part in range(6))
 
 
 def test_fragments_go_to_the_neighbours_that_they_are_like():
