@@ -55,6 +55,16 @@ def test_outputs_that_have_moved_only_differ_in_the_folder(job, finished):
         assert page.replace(*quoted) == pages(job[1])[name]
 
 
+def test_without_records_of_runs_there_is_only_the_group_s_page(finished):
+    dataset, folder = finished
+    for page in folder.glob("*.html"):
+        page.unlink()
+    records = folder / "logs" / "runs.tsv"
+    records.write_text(records.read_text().partition("\n")[0] + "\n")
+    assert make_reports(dataset, folder) == 0
+    assert [path.name for path in folder.glob("*.html")] == ["group.html"]
+
+
 def test_without_the_work_folder_they_say_what_they_lack(finished, capsys):
     dataset, folder = finished
     shutil.rmtree(folder / ".work")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +95,9 @@ class Reports:
         pages = self._write_participants(executor)
         if self.config.analysis_level != "group":
             return list(pages)
-        first = next(pages)  # the others are with the workers now, while this process makes the group's
+        first = list(islice(pages, 1))  # the others are with the workers now, while this process makes the group's
         group = self._write_group()
-        return [first, *pages, group]
+        return [*first, *pages, group]
 
     def _write_participants(self, executor: Executor) -> Iterator[Path]:
         censors = "scrub" in self.strategy.strategy
