@@ -56,14 +56,14 @@ def test_tasks_and_results_do_not_pile_up():
     handed_out = []
 
     def tasks():
-        for number in range(700):
+        for number in range(2000):
             handed_out.append(number)
             yield number
 
     with open_executor(2) as executor:
         for task, _ in run_tasks(executor, str, tasks()):
             assert len(handed_out) <= task + 512
-    assert handed_out == list(range(700))
+    assert handed_out == list(range(2000))
 
 
 def test_one_process_hands_each_result_over_before_the_next_task():

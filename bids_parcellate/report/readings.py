@@ -115,10 +115,10 @@ def read_series(names: OutputNames, run: Run, parcellation: Parcellation, summar
     path = names.signals(run.entities, parcellation.n_parcels, summary, ".tsv")
     if not path.exists():
         return None
-    with path.open(encoding="utf-8") as file:
-        if file.readline().rstrip("\n").split("\t") != parcellation.names:
-            raise DataError(f"{path} is of other parcels than the parcellation.", "Run the group level again.")
-        return pd.read_csv(file, sep="\t", header=None, dtype=np.float64, low_memory=False).to_numpy()
+    table = pd.read_csv(path, sep="\t", dtype=np.float64, low_memory=False)
+    if list(table.columns) != parcellation.names:
+        raise DataError(f"{path} is of other parcels than the parcellation.", "Run the group level again.")
+    return table.to_numpy(dtype=np.float64)
 
 
 def read_activity(
