@@ -55,7 +55,7 @@ def indexing(settings: Settings) -> Outcome:
     """Select the runs of 1,000 subjects (31,000 files)."""
     n_subjects = 5 if settings.tiny else 1000
     folder = once(settings.work / f"cohort-{n_subjects}", lambda path: _make_cohort(path / "data", n_subjects))
-    peers = step("selecting:select", folder, whole=True), step("selecting:pybids", folder, whole=True)
+    peers = step("selecting:select", folder), step("selecting:pybids", folder)
     ours, theirs = alternate(peers, 1)  # pybids takes minutes
     found, expected = (np.load(peer.results) for peer in peers)
     kinds = ("bold", "mask", "timeseries")
@@ -109,7 +109,7 @@ def _make_cohort(folder: Path, n_subjects: int) -> None:
         "_desc-confounds_timeseries.json": {
             f"{kind}_comp_cor_{number:02d}": {"CumulativeVarianceExplained": 0.5, "Mask": kind, "Method": "CompCor",
                                               "Retained": True, "SingularValue": 10.0, "VarianceExplained": 0.01}
-            for kind in ("a", "c", "t", "w") for number in range(25)
+            for kind in ("a", "c", "t", "w") for number in range(53)  # as many as fMRIPrep 24.1.1 describes: 212
         },
     }  # fmt: skip
     sidecars = {name: json.dumps(entries, indent=2).encode() for name, entries in described.items()}

@@ -11,7 +11,8 @@ from nilearn.image import resample_img
 from nilearn.image.resampling import BoundingBoxError
 
 from bids_parcellate.errors import DataError, UsageError
-from bids_parcellate.numerics.grids import Grid, grid_with_resolution, resample, target_grid
+from bids_parcellate.numerics.grids import Grid, grid_with_resolution, target_grid
+from bids_parcellate.numerics.resampling import resample
 
 RNG = np.random.default_rng(0)
 QUICK = settings(deadline=None, max_examples=25)

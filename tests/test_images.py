@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from bids_parcellate.errors import DataError, InputOutputError, MissingInputError, UsageError
 from bids_parcellate.io import images
-from bids_parcellate.io.images import Grid, iter_volumes, read_info, read_volume, require_content, volume_to_bytes
+from bids_parcellate.io.images import iter_volumes, read_info, read_volume, require_content, volume_to_bytes
+from bids_parcellate.numerics.grids import Grid
 
 AFFINE = np.array([[-2.0, 0.1, 0, 90], [0.1, 2.5, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nilearn.masking import intersect_masks
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.io.images import Grid, grid_with_resolution, iter_volumes, resample, volume_to_bytes
+from bids_parcellate.io.images import iter_volumes, volume_to_bytes
 from bids_parcellate.io.masking import (
     Mask,
     compute_epi_mask,
@@ -22,6 +22,8 @@ from bids_parcellate.io.masking import (
     read_mask,
     run_mask,
 )
+from bids_parcellate.numerics.grids import Grid, grid_with_resolution
+from bids_parcellate.numerics.resampling import resample
 
 RNG = np.random.default_rng(0)
 AFFINE = np.array([[2.0, 0, 0, -20], [0, 2, 0, -20], [0, 0, 2, -20], [0, 0, 0, 1]])

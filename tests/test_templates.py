@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.io.images import Grid, grid_with_resolution, read_info, read_volume
+from bids_parcellate.io.images import read_info, read_volume
 from bids_parcellate.io.templates import find_template, template_mask, templateflow_home
+from bids_parcellate.numerics.grids import Grid, grid_with_resolution
 
 MNI = "MNI152NLin2009cAsym"
 

@@ -1,7 +1,7 @@
 """Which images a request means: narrowed entity by entity, and never chosen by guessing."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class BIDSFile:
         return identity(self.entities, PROCESSING_ENTITIES)
 
 
-def identity(entities: Mapping[str, str], without: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def identity(entities: Mapping[str, str], without: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Give entities in a form in which equal ones are equal.
 
     Parameters
     ----------
     entities : Mapping
         Short names of entities and their labels.
-    without : iterable of str
+    without : collection of str
         Entities that do not count.
 
     Returns
@@ -61,8 +61,10 @@ def identity(entities: Mapping[str, str], without: Iterable[str]) -> tuple[tuple
     tuple of (str, str)
         Sorted; ``run-01`` is ``run-1``, as fMRIPrep has changed its mind on the zeros twice.
     """
-    counted = (item for item in entities.items() if item[0] not in set(without))
-    return tuple(sorted((key, label.lstrip("0") or "0") if key == "run" else (key, label) for key, label in counted))
+    counted = {key: label for key, label in entities.items() if key not in without}
+    if "run" in counted:
+        counted["run"] = counted["run"].lstrip("0") or "0"
+    return tuple(sorted(counted.items()))
 
 
 def wanted_descriptions(*, needs_confounds: bool, needs_aroma_image: bool) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """Whether a run can be used: are its files there, does its header make sense, does it fit the others."""
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bids_parcellate.dataset.candidates import BIDSFile, identity
 from bids_parcellate.dataset.records import PROCESSING_ENTITIES, RejectedRun, Run
 from bids_parcellate.dataset.sidecars import Sidecars, repetition_time
 from bids_parcellate.errors import DataError, MissingInputError, ParcellateError
-from bids_parcellate.io.images import Grid, read_info, require_content
+from bids_parcellate.io.images import read_info, require_content
 from bids_parcellate.io.naming import bids_name
+from bids_parcellate.numerics.grids import Grid
 
 # Entities of an image that its companions do not share.
 _NOT_OF_MASK = ("desc", "echo")
@@ -121,14 +123,14 @@ def _check_labels(image: BIDSFile) -> None:
         raise DataError(f"the name of {str(image.path)!r}: {error}.", "Rename all files of the run.") from error
 
 
-def _by_identity(files: Iterable[BIDSFile], without: Iterable[str]) -> Companions:
+def _by_identity(files: Iterable[BIDSFile], without: Collection[str]) -> Companions:
     groups = defaultdict(list)
     for file in files:
         groups[identity(file.entities, without)].append(file)
     return groups
 
 
-def _companions(files: Companions, image: BIDSFile, without: Iterable[str]) -> Sequence[BIDSFile]:
+def _companions(files: Companions, image: BIDSFile, without: Collection[str]) -> Sequence[BIDSFile]:
     """Find what belongs to an image: in its own dataset, else in the others."""
     found = files.get(identity(image.entities, without), [])
     return [file for file in found if file.dataset == image.dataset] or found
@@ -145,7 +147,7 @@ def _only(files: Sequence[BIDSFile], image: BIDSFile, kind: str, way_out: str) -
 
 def _json_beside(table: Path) -> Path | None:
     path = table.with_suffix(".json")
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return None
     require_content(path)
     return path

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_parcellate.io.images import Grid, ImageInfo
+from bids_parcellate.io.headers import ImageInfo
+from bids_parcellate.numerics.grids import Grid
 
 # Entities that tell how a run was sampled or processed, not which run it is.
 PROCESSING_ENTITIES = frozenset({"space", "cohort", "res", "den", "desc"})

@@ -29,6 +29,8 @@ _OPTIONS = {
     "res": ("res", "--res"),
 }
 
+_BLOCK = 32  # images that a thread examines at once
+
 
 def select_runs(
     bids_dir: Path,
@@ -94,8 +96,7 @@ def select_runs(
     examiner = Examiner(
         files["mask"], files["confounds"], files["aroma"], needs_mask=needs_mask, needs_confounds=needs_confounds
     )
-    with ThreadPoolExecutor(nprocs) as threads:
-        examined = list(threads.map(examiner.examine, images))
+    examined = _examine_all(examiner, images, nprocs)
     runs = [run for run in examined if isinstance(run, Run)]
     rejected += duplicates + [run for run in examined if isinstance(run, RejectedRun)]
     if target_res is None:
@@ -113,6 +114,13 @@ def select_runs(
             *timing_warnings(runs),
         ),
     )
+
+
+def _examine_all(examiner: Examiner, images: Sequence[BIDSFile], n_threads: int) -> list[Run | RejectedRun]:
+    """Examine images in threads, as file systems of clusters take long to answer; by blocks, as hand-overs cost."""
+    blocks = [images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)]
+    with ThreadPoolExecutor(n_threads) as threads:
+        return [run for block in threads.map(lambda block: list(map(examiner.examine, block)), blocks) for run in block]
 
 
 def _place(run: Run | RejectedRun | BIDSFile) -> tuple[str, Path]:

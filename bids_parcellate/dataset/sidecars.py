@@ -73,13 +73,19 @@ class Sidecars:
         """
         entities = parse_entities(path.name)
         suffix = path.name.partition(".")[0].rpartition("_")[2]
-        depth = len(path.relative_to(self._root).parts)
         metadata: dict[str, Any] = {}
-        for folder in reversed(path.parents[:depth]):
+        for folder in _folders_down_to(path.parent, self._root):
             for name, needed in self._listing(folder, suffix).items():
                 if needed.items() <= entities.items():
                     metadata |= _read_object(folder / name)
         return metadata
+
+
+@lru_cache(_N_LISTINGS)
+def _folders_down_to(folder: Path, root: Path) -> list[Path]:
+    """Give the folders from the dataset's to that of a file."""
+    depth = len(folder.relative_to(root).parts)
+    return [folder, *folder.parents[:depth]][::-1]
 
 
 def _list_sidecars(folder: Path, suffix: str) -> Mapping[str, Mapping[str, str]]:
@@ -145,10 +151,10 @@ def _sidecar_name(path: Path) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    require_content(path)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        require_content(path)
         raise DataError(f"{path} cannot be read as JSON: {error}.", "Correct the sidecar.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold a JSON object, not {type(content).__name__}.", "Correct the sidecar.")

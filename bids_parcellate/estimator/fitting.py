@@ -11,8 +11,9 @@ from bids_parcellate.errors import DataError, UsageError
 from bids_parcellate.io.masking import Mask, drop_small_pieces
 from bids_parcellate.numerics.features import WEIGHTING, FeatureMode
 from bids_parcellate.numerics.graph import connected_pieces, voxel_adjacency
-from bids_parcellate.numerics.grids import Grid, resample
+from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.reduction import MergedReduction, Merger
+from bids_parcellate.numerics.resampling import resample
 from bids_parcellate.numerics.run_reduction import RunReduction
 from bids_parcellate.numerics.signals import Labels, parcel_sizes
 from bids_parcellate.runs.inputs import InputRun

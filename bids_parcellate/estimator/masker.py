@@ -19,7 +19,7 @@ from bids_parcellate.estimator.containers import ContainerMixin, Signals
 from bids_parcellate.estimator.mask_finding import MaskFinder
 from bids_parcellate.estimator.resources import open_memory, working
 from bids_parcellate.io.images import ImageLike, iter_volumes
-from bids_parcellate.numerics.grids import resample
+from bids_parcellate.numerics.resampling import resample
 from bids_parcellate.runs.inputs import InputRun, Inputs, InputTypeError, collect_runs
 from bids_parcellate.runs.preprocessing import Preprocessing
 

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from bids_parcellate.config import Config
 from bids_parcellate.errors import DataError
-from bids_parcellate.io.images import read_volume, resample
+from bids_parcellate.io.images import read_volume
 from bids_parcellate.io.masking import Mask, drop_small_pieces, group_mask
 from bids_parcellate.io.store import ArrayStore, ReductionStore, digest_of
 from bids_parcellate.numerics import cluster
@@ -17,6 +17,7 @@ from bids_parcellate.numerics.features import WEIGHTING, features
 from bids_parcellate.numerics.graph import hemispheres, separate, voxel_adjacency
 from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.reduction import Merger
+from bids_parcellate.numerics.resampling import resample
 from bids_parcellate.parcels.references import ReferenceAtlas, find_reference, read_reference
 from bids_parcellate.runs.processing import volume_of
 from bids_parcellate.runs.tasks import Reduced, vanished

@@ -19,7 +19,7 @@ from nibabel.spatialimages import SpatialImage
 
 from bids_parcellate.errors import DataError, InputOutputError, MissingInputError, UsageError
 from bids_parcellate.io.headers import ImageInfo, info_of_image, read_header
-from bids_parcellate.numerics.grids import Grid, grid_with_resolution, resample, target_grid
+from bids_parcellate.numerics.grids import Grid
 
 _GzipFile: Any
 _DAMAGE: Any
@@ -30,19 +30,6 @@ try:  # the extra "fast": decompression in a third of the time
 except ImportError:
     _GzipFile, _DAMAGE = gzip.GzipFile, (zlib.error, gzip.BadGzipFile)
 
-__all__ = [
-    "Grid",
-    "ImageInfo",
-    "ImageLike",
-    "grid_with_resolution",
-    "iter_volumes",
-    "read_info",
-    "read_volume",
-    "require_content",
-    "resample",
-    "target_grid",
-    "volume_to_bytes",
-]
 
 ImageLike = str | os.PathLike[str] | SpatialImage
 Float32Array = npt.NDArray[np.float32]
@@ -76,16 +63,20 @@ def require_content(path: Path) -> None:
 
 def _why_absent(path: Path) -> tuple[str, str] | None:
     """Say why a file has no content here, and the way out."""
+    if path.is_file():
+        return _why_pointer(path)
     if path.is_symlink() and not path.exists():
         target = path.readlink()
         hint = f"datalad get {path}" if "annex" in target.parts else "restore what the link points to"
         return f"the content of {path} is not here: it is a link to {target}", hint
-    if not path.is_file():
-        return f"{path} is {'not a file' if path.exists() else 'missing'}", "check the path"
-    with path.open("rb") as stream:
-        if stream.read(15) == b"/annex/objects/":
-            return f"the content of {path} is not here: it is a git-annex pointer", f"datalad get {path}"
-    return None
+    return f"{path} is {'not a file' if path.exists() else 'missing'}", "check the path"
+
+
+def _why_pointer(path: Path) -> tuple[str, str] | None:
+    with path.open("rb", buffering=0) as stream:
+        if stream.read(15) != b"/annex/objects/":
+            return None
+    return f"the content of {path} is not here: it is a git-annex pointer", f"datalad get {path}"
 
 
 def read_info(image: ImageLike) -> ImageInfo:
@@ -111,8 +102,12 @@ def read_info(image: ImageLike) -> ImageInfo:
     if isinstance(image, SpatialImage):
         return info_of_image(image)
     path = Path(image)
-    with _open(path, whole=True) as (_, info):
-        return info
+    with _open_raw(path) as (raw, is_gzipped):
+        # Python's own reader: isal's reads half a megabyte ahead, of which a header is 348 bytes.
+        stream: Any = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
+        info = _read_header(stream, path)
+    _check_holds(info.n_volumes, info, path, is_gzipped=is_gzipped)
+    return info
 
 
 def iter_volumes(image: ImageLike) -> Iterator[Float32Array]:
@@ -232,25 +227,25 @@ def _storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _open(path: Path, *, whole: bool) -> Iterator[tuple[BinaryIO, ImageInfo]]:
-    """Open a file and read its header; whether it is gzipped is seen from its first bytes, not from its name.
-
-    A file that cannot hold its volumes is refused, before memory for them is asked for: if it is to be ``whole``,
-    where one is missing, else only where the first is.
-    """
+def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file and see from its first bytes, not from its name, whether it is gzipped."""
     require_content(path)
     with path.open("rb") as raw:
         is_gzipped = _read(raw, 2, path, "its start") == b"\x1f\x8b"
         raw.seek(0)
-        if is_gzipped:
-            with _GzipFile(fileobj=raw, mode="rb") as stream:
-                info = _read_header(stream, path)
-                _check_holds(info.n_volumes if whole else 1, info, path, _LARGEST_RATIO)
-                yield stream, info
-        else:
-            info = _read_header(raw, path)
-            _check_holds(info.n_volumes if whole else 1, info, path, 1)
-            yield raw, info
+        yield raw, is_gzipped
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[BinaryIO, ImageInfo]]:
+    """Open a stream of the numbers, behind the header that it reads.
+
+    A file that cannot hold the first volume is refused, before memory for it is asked for.
+    """
+    with _open_raw(path) as (raw, is_gzipped), _GzipFile(fileobj=raw, mode="rb") if is_gzipped else raw as stream:
+        info = _read_header(stream, path)
+        _check_holds(1, info, path, is_gzipped=is_gzipped)
+        yield stream, info
 
 
 def _read(stream: BinaryIO, n_bytes: int, path: Path, what: str) -> bytes:
@@ -276,10 +271,10 @@ def _read_header(stream: BinaryIO, path: Path) -> ImageInfo:
     return read_header(partial(_read_exactly, stream, path=path, what="the header"), path)
 
 
-def _check_holds(n_volumes: int, info: ImageInfo, path: Path, largest_ratio: int) -> None:
+def _check_holds(n_volumes: int, info: ImageInfo, path: Path, *, is_gzipped: bool) -> None:
     """Refuse a file that is too small for volumes, whatever it is compressed to."""
     n_bytes = path.stat().st_size
-    n_held = max(0, n_bytes * largest_ratio - info.offset) // info.volume_bytes
+    n_held = max(0, n_bytes * (_LARGEST_RATIO if is_gzipped else 1) - info.offset) // info.volume_bytes
     if n_held < n_volumes:
         raise DataError(
             f"{path} is truncated: reading it fails at volume {n_held + 1} of {info.n_volumes}, as a file of {n_bytes} "
@@ -298,7 +293,7 @@ def _iter_stored(image: ImageLike) -> Iterator[tuple[ImageInfo, npt.NDArray[Any]
             return
         image = info.path
     path = Path(image)
-    with _open(path, whole=False) as (stream, info):
+    with _open(path) as (stream, info):
         _pass_over(stream, info.offset - stream.tell(), path)
         for index in range(info.n_volumes):
             content = _read_exactly(stream, info.volume_bytes, path, f"volume {index + 1} of {info.n_volumes}")

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.io.images import Grid, ImageLike, iter_volumes, read_info, read_volume, resample
+from bids_parcellate.io.images import ImageLike, iter_volumes, read_info, read_volume
+from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.mask_strategies import (
     BoolArray,
     compute_background_mask,
@@ -20,6 +21,7 @@ from bids_parcellate.numerics.mask_strategies import (
     compute_template_mask,
     label_pieces,
 )
+from bids_parcellate.numerics.resampling import resample
 
 __all__ = [
     "Mask",

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_parcellate.io.images import resample
 from bids_parcellate.io.masking import Mask
 from bids_parcellate.io.naming import beside
 from bids_parcellate.numerics.matching import match_labels, nested_parents, renumber
 from bids_parcellate.numerics.quality.reference import NAME_RULE, atlas_agreement, name_parcels
+from bids_parcellate.numerics.resampling import resample
 from bids_parcellate.parcels.appraisal import FIGURES, PARCEL_COLUMNS, Appraisal
 from bids_parcellate.parcels.atlas import COLUMNS, Parcellation, paint, read_parcellation
 from bids_parcellate.parcels.colors import parcel_color

@@ -8,11 +8,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_parcellate.errors import DataError
-from bids_parcellate.io.images import read_volume, resample
+from bids_parcellate.io.images import read_volume
 from bids_parcellate.io.masking import Mask
 from bids_parcellate.io.naming import as_label, beside
 from bids_parcellate.io.templates import find_template
 from bids_parcellate.numerics.quality.reference import network_of
+from bids_parcellate.numerics.resampling import resample
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bids_parcellate.io.images import ImageLike, iter_volumes, read_info
 from bids_parcellate.io.masking import Mask
-from bids_parcellate.numerics.grids import resample
+from bids_parcellate.numerics.resampling import resample
 from bids_parcellate.numerics.signals import Labels, parcel_sizes, volume_parcel_sums
 from bids_parcellate.numerics.smoothing import Smoother
 from bids_parcellate.numerics.threads import map_in_threads
