@@ -31,6 +31,7 @@ exit codes:
 
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
+_MODULES_OF_WORKERS = ("bids_parcellate.runs.tasks", "bids_parcellate.report.documents")
 
 
 class Parser(argparse.ArgumentParser):
@@ -125,6 +126,8 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
             f"The analysis level {options.analysis_level!r} is unknown; there are: {', '.join(levels)}."
         )
     config = config_from_options(options)
+    if not (options.boilerplate_only or options.check):
+        _prepare_workers(config)
     # Imported here, so that --help and mistakes in options need no scientific Python.
     from bids_parcellate import workflow  # noqa: PLC0415
 
@@ -142,6 +145,14 @@ def _run(arguments: Sequence[str], handler: logging.Handler) -> int:
         return 0 if n_usable else NothingSelectedError.exit_code
     n_crashes = workflow.run(config, command_line=["bids-parcellate", *arguments])
     return _INTERNAL_ERROR if n_crashes else 0
+
+
+def _prepare_workers(config: Config) -> None:
+    """Let workers load their modules while this process loads its own and looks for runs."""
+    from bids_parcellate.execution.executor import prepare_workers, usable_cores  # noqa: PLC0415
+
+    if config.execution.executor == "local" and (config.execution.nprocs or usable_cores()) > 1:
+        prepare_workers(_MODULES_OF_WORKERS)
 
 
 def _refuse_other_encodings(arguments: Iterable[str]) -> None:

@@ -24,6 +24,9 @@ _PROCESS_MEGABYTES = 450
 # Components that the running merge holds, and rows that wait to be merged, for each component of the result.
 _MERGED_ROWS = 1.5 + 1
 
+# Components of runs are stored in 2 of 4 bytes.
+_STORED_SHARE = 0.5
+
 # Rows that are stored beside a run's components: which voxels they are, their means and deviations.
 _ROWS_BESIDE = 7
 
@@ -97,7 +100,10 @@ def predict_needs(runs: Sequence[Run], grid: Grid, config: Config) -> Needs:
     worker = math.ceil(_PROCESS_MEGABYTES + n_worker_rows * row_megabytes + volumes)
     group = math.ceil(_PROCESS_MEGABYTES + _group_rows(sum(n_rows), n_components, config) * row_megabytes)
     n_stored = (
-        sum(n_rows) + _ROWS_BESIDE * len(runs) + min(n_components, sum(n_rows)) + len(config.parcellation.n_parcels)
+        _STORED_SHARE * sum(n_rows)
+        + _ROWS_BESIDE * len(runs)
+        + min(n_components, sum(n_rows))
+        + len(config.parcellation.n_parcels)
     )
     disk = math.ceil(n_stored * row_megabytes) + 1
     available = config.execution.mem_mb or _memory_of_machine()
@@ -119,7 +125,8 @@ def _group_rows(n_rows: int, n_components: int, config: Config) -> float:
     n_merged = min(n_components, n_rows)
     # Features, a copy of them voxel by voxel, and the sums of clusters, in double precision.
     clustering = 4 * n_merged
-    merging = min(n_rows, _MERGED_ROWS * n_components) + n_merged
+    # The running merge, the run that is merged and, with threads, the one that is read meanwhile.
+    merging = min(n_rows, _MERGED_ROWS * n_components) + 2 * n_merged
     # The features of the other half of the participants.
     return max(clustering, merging) + (0 if config.quality.level == "none" else n_merged)
 

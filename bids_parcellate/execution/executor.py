@@ -5,12 +5,12 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,10 @@ _AHEAD = 512
 # A network disk may come back after minutes; a worker that was stopped, or waits for another for ever, does not.
 _PATIENCE = 300.0  # s
 _INTERVAL = 10.0  # between two looks at the workers, s
+
+# Workers are forked from a process that has imported what they need and done nothing else: forking this one, which has
+# threads (BLAS, numba), could hang, and a fresh interpreter for each takes two seconds.
+_FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 class SerialExecutor(Executor):
@@ -67,8 +71,7 @@ class LocalExecutor(ProcessPoolExecutor):
 
     def __init__(self, n_workers: int) -> None:
         self._others = set(multiprocessing.active_children())
-        # Fresh interpreters: forking a process that has threads (BLAS, numba) can hang.
-        super().__init__(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+        super().__init__(n_workers, _FORKSERVER, initializer=_end_with_parent)
 
     @property
     def _workers(self) -> list[BaseProcess]:
@@ -147,6 +150,18 @@ def usable_cores() -> int:
         At least 1.
     """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_workers(modules: Sequence[str]) -> None:
+    """Let the process that workers are forked from import what they need, while this one goes on.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        Names of modules.
+    """
+    _FORKSERVER.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from bids_parcellate.numerics.graph import hemispheres, separate, voxel_adjacenc
 from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.reduction import Merger
 from bids_parcellate.numerics.resampling import resample
+from bids_parcellate.numerics.run_reduction import RunReduction
+from bids_parcellate.numerics.threads import call_ahead
 from bids_parcellate.parcels.references import ReferenceAtlas, find_reference, read_reference
 from bids_parcellate.runs.processing import volume_of
 from bids_parcellate.runs.tasks import Reduced, vanished
@@ -140,15 +143,17 @@ class GroupData:
             weighting=WEIGHTING[parcellation.features],
             n_threads=self._n_threads,
         )
-        for each in reduced:
-            self._add(each, merger)
+        for load in call_ahead([partial(self._load, each) for each in reduced], self._n_threads):
+            self._add(load(), merger)
         return features(merger.result(), parcellation.features)
 
-    def _add(self, reduced: Reduced, merger: Merger) -> None:
-        """Add a run to a merge; nothing of it is kept, so that there is never more than one in memory."""
+    def _load(self, reduced: Reduced) -> RunReduction:
         reduction = self._store.load(reduced.digest)
         if reduction is None:
             raise vanished(reduced.run)
+        return reduction
+
+    def _add(self, reduction: RunReduction, merger: Merger) -> None:
         merger.add(reduction.signals, reduction.columns(self.mask.voxels))
 
     def cluster(self, values: Single, n_parcels: Sequence[int] | None = None) -> dict[int, Labels]:

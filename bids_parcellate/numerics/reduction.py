@@ -203,6 +203,8 @@ class Merger:
         # Rows that are not written to take no memory: the operating system gives it when it is first used.
         self._rows = np.empty((round((1 + _OVERSAMPLING) * n_components) + n_waiting, n_voxels), dtype=np.float32)
         self._n_rows = 0
+        # The first rows are those of the last merge: orthogonal, and as long as its singular values.
+        self._lengths = np.empty(0)
         self._coverage = np.zeros(n_voxels, dtype=np.int64)
         self._n_volumes = 0
         self._total_variance = 0.0
@@ -255,9 +257,26 @@ class Merger:
     def _merge(self) -> None:
         """Decompose all rows anew, and keep the leading ones."""
         rows, n_kept = self._rows[: self._n_rows], round((1 + _OVERSAMPLING) * self._n_components)
-        singular_values, vectors = _leading_directions(_gram(rows, np.float32, self._n_threads), n_kept)
-        self._n_rows = len(singular_values)
+        self._lengths, vectors = _leading_directions(self._gram(), n_kept)
+        self._n_rows = len(self._lengths)
         _project(rows, vectors, rows[: self._n_rows], np.float32, self._n_threads)
+
+    def _gram(self) -> Double:
+        """Multiply all rows by each other; products of merged ones are known but for rounding."""
+        rows, n_merged = self._rows[: self._n_rows], len(self._lengths)
+        if not n_merged:
+            return _gram(rows, np.float32, self._n_threads)
+
+        def multiply_new(columns: slice) -> tuple[Single, Single]:
+            merged, new = rows[:n_merged, columns], rows[n_merged:, columns]
+            return new @ merged.T, new @ new.T
+
+        gram = np.diag(np.pad(self._lengths**2, (0, len(rows) - n_merged)))
+        for by_merged, by_new in map_in_threads(multiply_new, _blocks(rows), self._n_threads):
+            gram[n_merged:, :n_merged] += by_merged
+            gram[n_merged:, n_merged:] += by_new
+        gram[:n_merged, n_merged:] = gram[n_merged:, :n_merged].T
+        return gram
 
     def result(self) -> MergedReduction:
         """Decompose what was added, and end the merge.

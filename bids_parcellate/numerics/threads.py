@@ -37,3 +37,31 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], n_
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def call_ahead(functions: Iterable[Callable[[], Result]], n_threads: int) -> Iterator[Callable[[], Result]]:
+    """Call functions that read files, each while the result of the one before is worked on.
+
+    Parameters
+    ----------
+    functions : iterable of callable
+        They take nothing.
+    n_threads : int
+        With 1, each is called when its result is asked for.
+
+    Yields
+    ------
+    callable
+        Gives the result of each function, in their order. At most two results are held, with one thread none.
+    """
+    if n_threads == 1:
+        yield from functions
+        return
+    with ThreadPoolExecutor(1) as thread:
+        pending: deque[Future[Result]] = deque()
+        for function in functions:
+            pending.append(thread.submit(function))
+            if len(pending) > 1:
+                yield pending.popleft().result
+        while pending:
+            yield pending.popleft().result

@@ -35,7 +35,7 @@ from bids_parcellate.runs.preprocessing import Preprocessing
 MIN_DEGREES_OF_FREEDOM = 10
 
 # Raised when the same inputs would give other numbers, so that stored reductions of earlier versions are not used.
-_FORMAT = 3
+_FORMAT = 4
 
 # The standard deviation of a voxel's BOLD signal is a few per cent of its mean.
 _MOST_PERCENT = 50
