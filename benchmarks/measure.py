@@ -1,5 +1,6 @@
 """What a process costs: CPU, wall time and peak memory, each peer in a process of its own."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _INTERVAL = 0.02  # between two looks at the memory, s
 _SHOWN = 4000  # characters of the output of a process that failed
 
@@ -149,6 +151,7 @@ def measure(command: Sequence[str], *, threads: int = 1) -> Usage:
         If the command fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    _adopt_orphans()
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=ROOT)
@@ -169,13 +172,30 @@ def _watch(process: subprocess.Popen[bytes]) -> tuple[int, float, int]:
             pid, status, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(status)
-                return process.returncode, used.ru_utime + used.ru_stime, peak
+                return process.returncode, used.ru_utime + used.ru_stime + _cpu_of_orphans(), peak
             resident = sum(_memory(each, "VmRSS") for each in _tree(process.pid))
             peak = max(peak, resident, _memory(process.pid, "VmHWM"))
             time.sleep(_INTERVAL)
     except BaseException:
         process.kill()
         raise
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of processes whose parent ends first, such as those that workers are forked from."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the kernel does not hand over orphans")
+
+
+def _cpu_of_orphans() -> float:
+    """Wait for what a process has left behind, and add up its CPU seconds."""
+    cpu = 0.0
+    while True:
+        try:
+            _, _, used = os.wait4(-1, 0)
+        except ChildProcessError:
+            return cpu
+        cpu += used.ru_utime + used.ru_stime
 
 
 def _tree(pid: int) -> list[int]:
