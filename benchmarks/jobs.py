@@ -64,10 +64,10 @@ def constant_memory(settings: Settings) -> Outcome:
     """Compare memory with 6 and with ten times as many runs, and see what each of these costs."""
     phantom = _phantom_3mm(settings)
     few, many = 6, _n_runs(settings)
-    peers = [_job(phantom, few), _job(phantom, many), step("jobs:decompress", phantom.root, few)]
+    peers = [_job(phantom, few), _job(phantom, many), step("jobs:decompress", phantom.root, many)]
     ours_few, ours, floor = alternate(peers, min(settings.repeats, 2))
     ratios = [more.memory / less.memory for less, more in zip(ours_few, ours, strict=True)]
-    added, read = _each_added(ours_few, ours, many - few), [usage.cpu / few for usage in floor]
+    added, read = _each_added(ours_few, ours, many - few), [usage.cpu / many for usage in floor]
     at = f"at {phantom.size}"
     return Outcome(
         figures=[

@@ -152,10 +152,12 @@ def measure(command: Sequence[str], *, threads: int = 1) -> Usage:
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
     _adopt_orphans()
+    others = _children(os.getpid())
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=ROOT)
         status, cpu, peak = _watch(process)
+        cpu += _cpu_of_orphans(others)
         wall = time.perf_counter() - start
         if status != 0:
             output.seek(0)
@@ -172,7 +174,7 @@ def _watch(process: subprocess.Popen[bytes]) -> tuple[int, float, int]:
             pid, status, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(status)
-                return process.returncode, used.ru_utime + used.ru_stime + _cpu_of_orphans(), peak
+                return process.returncode, used.ru_utime + used.ru_stime, peak
             resident = sum(_memory(each, "VmRSS") for each in _tree(process.pid))
             peak = max(peak, resident, _memory(process.pid, "VmHWM"))
             time.sleep(_INTERVAL)
@@ -187,24 +189,26 @@ def _adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "the kernel does not hand over orphans")
 
 
-def _cpu_of_orphans() -> float:
-    """Wait for what a process has left behind, and add up its CPU seconds."""
+def _cpu_of_orphans(others: set[int]) -> float:
+    """Wait for what a process has left to this one, which has other children, too; add up its CPU seconds."""
     cpu = 0.0
-    while True:
-        try:
-            _, _, used = os.wait4(-1, 0)
-        except ChildProcessError:
-            return cpu
-        cpu += used.ru_utime + used.ru_stime
+    while orphans := _children(os.getpid()) - others:
+        for pid in orphans:
+            _, _, used = os.wait4(pid, 0)
+            cpu += used.ru_utime + used.ru_stime
+    return cpu
 
 
 def _tree(pid: int) -> list[int]:
     """List a process and all below it."""
     found = [pid]
     for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, _read(task).split())
+        found += _children(parent)
     return found
+
+
+def _children(pid: int) -> set[int]:
+    return {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(task).split()}
 
 
 def _memory(pid: int, field: str) -> int:

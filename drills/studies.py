@@ -231,7 +231,7 @@ def process_fields(pid: int) -> list[str]:
 
 
 def workers_of(job: Running) -> list[int]:
-    """List the worker processes of a job.
+    """List the worker processes of a job and, once the job is gone, the process that they were forked from.
 
     Parameters
     ----------
@@ -243,7 +243,8 @@ def workers_of(job: Running) -> list[int]:
     list of int
         Their numbers.
     """
-    return [pid for pid in group_members(job.pid) if b"spawn_main" in _command(pid)]
+    forked = [pid for pid in group_members(job.pid) if b"multiprocessing.forkserver" in _command(pid)]
+    return [pid for pid in forked if (fields := process_fields(pid)) and int(fields[1]) != job.pid]
 
 
 def _command(pid: int) -> bytes:

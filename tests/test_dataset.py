@@ -753,7 +753,7 @@ class TestRepetitionTime:
     def test_nothing_is_inherited_from_outside(self, root: Path) -> None:
         trees.write_json(root.parent / "task-rest_bold.json", {"TaskName": "not ours"})
         bold = next(root.glob("sub-01/func/*preproc_bold.nii.gz"))
-        assert Sidecars(root).metadata(bold)["TaskName"] == "rest"
+        assert Sidecars(root).metadata(bold, parse_entities(bold.name))["TaskName"] == "rest"
 
     def test_the_header_serves_where_no_sidecar_does(self, root: Path) -> None:
         self.sidecar(root).unlink()

@@ -113,6 +113,39 @@ def test_a_worker_that_hangs_does_not_keep_a_job_from_its_end(monkeypatch):
     assert not any(worker.exists() for worker in workers)
 
 
+_PREPARED = """
+import os, sys
+from bids_parcellate.execution.executor import open_executor, prepare_workers
+
+def see():
+    return "wave" in sys.modules, os.getppid()
+
+if __name__ == "__main__":
+    prepare_workers(["wave"])
+    with open_executor(2) as executor:
+        is_loaded, parent = executor.submit(see).result()
+    print(is_loaded, parent not in (1, os.getpid()), "wave" in sys.modules)
+"""
+
+
+def test_workers_find_modules_loaded_that_this_process_never_loads(tmp_path):
+    (tmp_path / "prepared.py").write_text(_PREPARED)
+    command = [sys.executable, str(tmp_path / "prepared.py")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}).stdout
+    assert printed.split() == ["True", "True", "False"]
+
+
+def test_workers_start_where_no_socket_can_be_made(tmp_path):
+    """The path of a socket has room for 107 bytes."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    (tmp_path / "prepared.py").write_text(_PREPARED)
+    command = [sys.executable, str(tmp_path / "prepared.py")]
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert printed.split() == ["False", "False", "False"]
+
+
 _PARENT = """
 from bids_parcellate.execution.executor import open_executor
 import os, time

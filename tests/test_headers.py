@@ -1,5 +1,8 @@
 """Headers of NIfTI files: nibabel writes them, and says what they hold."""
 
+import gzip
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -60,6 +63,57 @@ def test_extensions_are_passed_over(tmp_path):
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 1000))
     image.to_filename(tmp_path / "image.nii")
     assert read_info(tmp_path / "image.nii").offset == nib.load(tmp_path / "image.nii").dataobj.offset > 1000
+
+
+def _with_extra_field(content):
+    """Give gzip's header a field of 8,000 bytes, which is rare and allowed."""
+    compressed = gzip.compress(content)
+    return (
+        compressed[:3]
+        + bytes([compressed[3] | 4])
+        + compressed[4:10]
+        + (8000).to_bytes(2, "little")
+        + bytes(8000)
+        + (compressed[10:])
+    )
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        gzip.compress,
+        lambda content: gzip.compress(content[:100]) + gzip.compress(content[100:]),
+        _with_extra_field,
+    ],
+    ids=["plain", "in two members", "with an extra field"],
+)
+def test_headers_of_gzipped_files(tmp_path, compress):
+    path = saved(tmp_path / "image.nii", (4, 5, 6, 7))
+    expected = read_info(path)
+    (tmp_path / "image.nii.gz").write_bytes(compress(path.read_bytes()))
+    info = read_info(tmp_path / "image.nii.gz")
+    assert info.grid == expected.grid
+    assert (info.n_volumes, info.t_r, info.offset) == (7, expected.t_r, expected.offset)
+
+
+def test_of_a_large_file_only_the_start_is_read(tmp_path):
+    noise = np.random.default_rng(0).normal(size=(40, 40, 40, 10)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "image.nii.gz")
+    before = _bytes_read()
+    read_info(tmp_path / "image.nii.gz")
+    assert 0 < _bytes_read() - before < 30_000
+
+
+def _bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_equal_headers_are_told_apart_by_their_file(tmp_path):
+    for name in ("first.nii", "second.nii"):
+        assert read_info(saved(tmp_path / name)).path == tmp_path / name
+    for name in ("third.nii", "fourth.nii"):
+        with pytest.raises(DataError, match=f"{name} has the shape"):
+            read_info(saved(tmp_path / name, dim=[2, 4, 5, 1, 1, 1, 1, 1]))
 
 
 class TestShape:

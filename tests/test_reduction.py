@@ -1,6 +1,7 @@
 """Reduction and merge against the full singular value decomposition, and against nilearn."""
 
 import time
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +18,7 @@ from bids_parcellate.numerics.reduction import (
     Reduction,
     reduce_signals,
 )
-from bids_parcellate.numerics.threads import map_in_threads
+from bids_parcellate.numerics.threads import call_ahead, map_in_threads
 
 
 def simulate_runs(n_runs, n_volumes, n_voxels, *, noise=0.3, seed=0):
@@ -198,6 +199,44 @@ def test_what_threads_do_comes_in_order(n_threads, n_items):
         return number**2
 
     assert list(map_in_threads(wait_and_square, iter(range(n_items)), n_threads)) == [n**2 for n in range(n_items)]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_what_is_read_ahead_is_one_result(n_threads):
+    called, worked_on = [], []
+    functions = [partial(lambda number: called.append(number) or number, number) for number in range(20)]
+    for result in call_ahead(functions, n_threads):
+        worked_on.append(result())
+        time.sleep(0.001)
+        assert len(called) - len(worked_on) <= n_threads - 1
+    assert worked_on == list(range(20))
+
+
+def test_an_error_that_is_read_ahead_comes_in_its_place():
+    def fail():
+        raise ValueError("damaged")
+
+    results = call_ahead([lambda: 1, fail, lambda: 3], 2)
+    assert next(results)() == 1
+    with pytest.raises(ValueError, match="damaged"):
+        next(results)()
+
+
+def test_many_merges_do_not_drift():
+    """What was merged is taken to be orthogonal, merge after merge: after 300 of them it still is."""
+    rng = np.random.default_rng(0)
+    shared = np.linalg.qr(rng.standard_normal((400, 12)))[0].T
+    merger, total = Merger(400, 10), np.zeros((400, 400))
+    for _ in range(600):
+        mixed = rng.standard_normal((10, 12)) * 0.8 ** np.arange(12) @ shared + rng.normal(0, 0.01, (10, 400))
+        reduction = reduce_signals(mixed, 10)
+        merger.add(reduction, np.arange(400))
+        rows = reduction.components * reduction.singular_values[:, np.newaxis]
+        total += rows.T @ rows
+    merged = merger.result()
+    np.testing.assert_allclose(merged.components @ merged.components.T, np.eye(10), atol=1e-5)
+    captured = np.trace(merged.components @ total @ merged.components.T)
+    assert captured > 0.9999 * np.linalg.eigvalsh(total)[-10:].sum()
 
 
 def test_voxels_that_runs_lack():

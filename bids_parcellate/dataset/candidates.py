@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bids_parcellate.config import SelectionConfig
@@ -40,7 +41,7 @@ class BIDSFile:
     entities: Mapping[str, str]
     dataset: Dataset
 
-    @property
+    @cached_property
     def identity(self) -> tuple[tuple[str, str], ...]:
         """Which run it is of, the same whatever was done to the run."""
         return identity(self.entities, PROCESSING_ENTITIES)

@@ -77,7 +77,7 @@ class Examiner:
         confounds = self._confounds_of(image)
         aroma_tables = _companions(self._aroma_tables, image, _NOT_OF_TABLE) if self._needs_confounds else []
         sidecars = self._sidecars.setdefault(image.dataset.root, Sidecars(image.dataset.root))
-        t_r = repetition_time(sidecars.metadata(image.path), info.t_r, image.path)
+        t_r = repetition_time(sidecars.metadata(image.path, image.entities), info.t_r, image.path)
         companions = [file for file in (mask, confounds, *aroma_tables) if file is not None]
         for file in companions:
             require_content(file.path)

@@ -53,13 +53,15 @@ class Sidecars:
         self._root = root
         self._listing = lru_cache(_N_LISTINGS)(_list_sidecars)
 
-    def metadata(self, path: Path) -> dict[str, Any]:
+    def metadata(self, path: Path, entities: Mapping[str, str]) -> dict[str, Any]:
         """Collect what the sidecars say of a file; nearer and more specific ones win.
 
         Parameters
         ----------
         path : Path
             A file of the dataset.
+        entities : Mapping
+            Those in its name.
 
         Returns
         -------
@@ -71,7 +73,6 @@ class Sidecars:
         ParcellateError
             If one of them cannot be read.
         """
-        entities = parse_entities(path.name)
         suffix = path.name.partition(".")[0].rpartition("_")[2]
         metadata: dict[str, Any] = {}
         for folder in _folders_down_to(path.parent, self._root):

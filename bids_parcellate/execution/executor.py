@@ -1,5 +1,6 @@
 """Many independent tasks, on one core or several: the same results in the same order."""
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,8 @@ from typing import Any, TypeVar
 from threadpoolctl import ThreadpoolController
 
 from bids_parcellate.errors import InputOutputError
+
+logger = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -28,10 +32,6 @@ _AHEAD = 512
 # A network disk may come back after minutes; a worker that was stopped, or waits for another for ever, does not.
 _PATIENCE = 300.0  # s
 _INTERVAL = 10.0  # between two looks at the workers, s
-
-# Workers are forked from a process that has imported what they need and done nothing else: forking this one, which has
-# threads (BLAS, numba), could hang, and a fresh interpreter for each takes two seconds.
-_FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 class SerialExecutor(Executor):
@@ -71,7 +71,7 @@ class LocalExecutor(ProcessPoolExecutor):
 
     def __init__(self, n_workers: int) -> None:
         self._others = set(multiprocessing.active_children())
-        super().__init__(n_workers, _FORKSERVER, initializer=_end_with_parent)
+        super().__init__(n_workers, _start_forkserver(), initializer=_end_with_parent)
 
     @property
     def _workers(self) -> list[BaseProcess]:
@@ -160,8 +160,22 @@ def prepare_workers(modules: Sequence[str]) -> None:
     modules : sequence of str
         Names of modules.
     """
-    _FORKSERVER.set_forkserver_preload(list(modules))
-    forkserver.ensure_running()
+    multiprocessing.set_forkserver_preload(list(modules))
+    _start_forkserver()
+
+
+def _start_forkserver() -> BaseContext:
+    """Start the process that workers are forked from, unless it runs.
+
+    It imports what they need and does nothing else: forking this process, which has threads (BLAS, numba), could hang,
+    and a fresh interpreter for each worker takes two seconds. That is what is left where no socket can be made.
+    """
+    try:
+        forkserver.ensure_running()
+    except OSError as error:
+        logger.info("Workers take seconds to start: a socket in TMPDIR, for temporary files, failed (%s).", error)
+        return multiprocessing.get_context("spawn")
+    return multiprocessing.get_context("forkserver")
 
 
 @contextmanager

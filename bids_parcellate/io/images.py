@@ -4,10 +4,11 @@ A run is never held in memory: its volumes are read forwards, once, one at a tim
 """
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -34,6 +35,8 @@ except ImportError:
 ImageLike = str | os.PathLike[str] | SpatialImage
 Float32Array = npt.NDArray[np.float32]
 
+_LARGEST_HEADER = 540  # bytes of NIfTI-2
+_SMALL_BLOCK = 2**12  # bytes of a compressed file that hold it, but for strange ones
 _BLOCK = 2**20  # bytes that are read at once where they are only passed over
 _LARGEST_RATIO = 1032  # bytes that gzip makes of one, at most
 _COPY_AGAIN = "copy or download the file again, or make it again"
@@ -103,9 +106,7 @@ def read_info(image: ImageLike) -> ImageInfo:
         return info_of_image(image)
     path = Path(image)
     with _open_raw(path) as (raw, is_gzipped):
-        # Python's own reader: isal's reads half a megabyte ahead, of which a header is 348 bytes.
-        stream: Any = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
-        info = _read_header(stream, path)
+        info = _read_header(_start_of_gzip(raw) if is_gzipped else raw, path)
     _check_holds(info.n_volumes, info, path, is_gzipped=is_gzipped)
     return info
 
@@ -234,6 +235,17 @@ def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         is_gzipped = _read(raw, 2, path, "its start") == b"\x1f\x8b"
         raw.seek(0)
         yield raw, is_gzipped
+
+
+def _start_of_gzip(raw: BinaryIO) -> BinaryIO:
+    """Decompress as much as a header takes, from the file's first block: a stream reads half a megabyte ahead."""
+    with suppress(zlib.error):
+        start = zlib.decompressobj(wbits=31).decompress(raw.read(_SMALL_BLOCK), _LARGEST_HEADER)
+        if len(start) == _LARGEST_HEADER:
+            return io.BytesIO(start)
+    raw.seek(0)
+    stream: BinaryIO = _GzipFile(fileobj=raw, mode="rb")
+    return stream
 
 
 @contextmanager

@@ -80,7 +80,9 @@ def compcor(content: bytes) -> None:
 def sidecar(content: bytes) -> None:
     """Read an image's sidecar and what it says of time."""
     path = _file("sidecars/sub-1_bold.json", content).with_suffix(".nii")
-    assert 0 < repetition_time(Sidecars(path.parent).metadata(path), None, path) < float("inf")
+    assert (
+        0 < repetition_time(Sidecars(path.parent).metadata(path, parse_entities(path.name)), None, path) < float("inf")
+    )
 
 
 def description(content: bytes) -> None:
