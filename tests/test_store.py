@@ -76,6 +76,17 @@ def test_a_flipped_bit_is_seen(tmp_path, run):
     assert ReductionStore(tmp_path).load(DIGEST) is None
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"components.steps", b"components.stepz"), (b"'<i2'", b"'<U2'"), (b"'<i2'", b"'<M8'")]
+)
+def test_a_changed_byte_in_a_name_or_type_is_seen(tmp_path, run, before, after):
+    path = ReductionStore(tmp_path).save(DIGEST, run)
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after))
+    assert ReductionStore(tmp_path).load(DIGEST) is None
+
+
 def test_what_is_no_zscores_has_no_units(tmp_path, run):
     store = ReductionStore(tmp_path)
     store.save(DIGEST, replace(run, units=None))

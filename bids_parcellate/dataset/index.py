@@ -33,7 +33,7 @@ _BATCH = 500  # files that are entered at once
 
 # The rows of pybids' tables `files` and `tags`.
 _INSERT_FILE = "INSERT INTO files (path, filename, dirname, is_dir, class_) VALUES (?, ?, ?, ?, ?)"
-_INSERT_TAG = "INSERT INTO tags (file_path, entity_name, _value, _dtype) VALUES (?, ?, ?, ?)"
+_INSERT_TAG = "INSERT INTO tags (file_path, entity_name, _value, _dtype, is_metadata) VALUES (?, ?, ?, ?, FALSE)"
 
 # pybids' own patterns look at the whole path, and so take '/data/ses-1/fmriprep/...' for session 1, and know no
 # cohort, template, scale and statistic. Entities are read here from the file's name, the other parts from its path.

@@ -106,7 +106,7 @@ def read_info(image: ImageLike) -> ImageInfo:
         return info_of_image(image)
     path = Path(image)
     with _open_raw(path) as (raw, is_gzipped):
-        info = _read_header(_start_of_gzip(raw) if is_gzipped else raw, path)
+        info = _read_header(_start_of_gzip(raw, path) if is_gzipped else raw, path)
     _check_holds(info.n_volumes, info, path, is_gzipped=is_gzipped)
     return info
 
@@ -237,10 +237,11 @@ def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         yield raw, is_gzipped
 
 
-def _start_of_gzip(raw: BinaryIO) -> BinaryIO:
+def _start_of_gzip(raw: BinaryIO, path: Path) -> BinaryIO:
     """Decompress as much as a header takes, from the file's first block: a stream reads half a megabyte ahead."""
-    with suppress(zlib.error):
-        start = zlib.decompressobj(wbits=31).decompress(raw.read(_SMALL_BLOCK), _LARGEST_HEADER)
+    block = _read(raw, _SMALL_BLOCK, path, "the header")
+    with suppress(zlib.error):  # what is wrong is said by the stream
+        start = zlib.decompressobj(wbits=31).decompress(block, _LARGEST_HEADER)
         if len(start) == _LARGEST_HEADER:
             return io.BytesIO(start)
     raw.seek(0)

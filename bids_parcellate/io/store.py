@@ -156,7 +156,7 @@ class ArrayStore:
         except OSError as error:
             message = f"The stored result {path} cannot be read: {error.strerror}."
             raise OutputError(message, "Remove it, or choose another --work-dir.") from error
-        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("The stored result %s is damaged (%s) and is made anew.", path, error)
             return None
 
