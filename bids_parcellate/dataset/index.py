@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _DATABASE = "layout_index.sqlite"  # pybids' own name
 _FINGERPRINT = "fingerprint.json"
-_BATCH = 500  # files that are entered at once
+_BATCH = 5000  # rows that are entered at once
 
 # The rows of pybids' tables `files` and `tags`.
 _INSERT_FILE = "INSERT INTO files (path, filename, dirname, is_dir, class_) VALUES (?, ?, ?, ?, ?)"
@@ -43,6 +43,7 @@ _PARTS = {
     "suffix": re.compile(r"_([A-Za-z0-9+]+)\.[^/]+$"),
     "extension": re.compile(r"[^./](\.[^/]+)$"),
 }
+_KNOWN = frozenset([*ENTITY_ORDER, *_PARTS])
 _CONFIG = {
     "name": "bids-parcellate",
     "entities": [
@@ -61,11 +62,15 @@ class Index:
         What pybids has found.
     participants : sequence of str
         Those whose files are wanted; all where there are none.
+    files : sequence of os.DirEntry, optional
+        Files whose entities are entered when a query asks for them; none where all are there.
     """
 
-    def __init__(self, layout: Any, participants: Sequence[str]) -> None:
+    def __init__(self, layout: Any, participants: Sequence[str], files: Sequence[os.DirEntry[str]] = ()) -> None:
         self._layout = layout
         self._participants = tuple(participants)
+        self._files = files
+        self._entered: set[str] = set()
 
     def find(self, query: Query) -> list[Path]:
         """Find the files that answer a query.
@@ -84,6 +89,8 @@ class Index:
 
         if self._participants and "sub" not in query:
             query = {**query, "sub": self._participants}
+        _enter_entities(self._layout, self._files, query.keys() - self._entered)
+        self._entered.update(query)
         special = {None: Special.NONE, ANY: Special.ANY}
         filters = {key: [special.get(label, label) for label in labels] for key, labels in query.items()}
         return sorted(map(Path, self._layout.get(return_type="filename", **filters)))
@@ -113,9 +120,13 @@ def open_index(dataset: Dataset, participants: Sequence[str] = (), database_dir:
     OutputError
         If the index cannot be stored.
     """
-    layout = _stored_layout(dataset, database_dir) if database_dir else _make_layout(dataset.root, participants)
+    if database_dir:
+        files, layout = [], _stored_layout(dataset, database_dir)
+    else:
+        files = list(candidate_files(dataset.root, participants))
+        layout = _make_layout(dataset.root, lambda layout: _enter_files(layout, files))
     try:
-        yield Index(layout, participants)
+        yield Index(layout, participants, files)
     finally:
         _close(layout)
 
@@ -126,7 +137,7 @@ def _close(layout: Any) -> None:
 
 
 def _make_layout(
-    root: Path, participants: Sequence[str] = (), *, database: Path | None = None, reset: bool = True
+    root: Path, indexer: Callable[[Any], None], database: Path | None = None, *, reset: bool = True
 ) -> Any:
     # Imported here: it takes half a second and 30 MB, which workers that only need the records of runs are spared.
     from bids.layout import BIDSLayout  # noqa: PLC0415
@@ -136,34 +147,42 @@ def _make_layout(
         root,
         validate=False,
         config=[_CONFIG],
-        indexer=lambda layout: _fill(layout, candidate_files(root, participants)),
+        indexer=indexer,
         database_path=database,
         reset_database=reset,
     )
 
 
-def _fill(layout: Any, files: Iterator[os.DirEntry[str]]) -> None:
-    """Enter files and the entities in their names; pybids' own indexer takes many times as long."""
+def _enter_all(layout: Any) -> None:
+    files = list(candidate_files(Path(layout.root)))
+    _enter_files(layout, files)
+    _enter_entities(layout, files, _KNOWN)
+
+
+def _enter_files(layout: Any, files: Iterable[os.DirEntry[str]]) -> None:
+    """Enter files, without their entities; pybids' own indexer takes many times as long for both."""
+    rows = ((file.path, file.name, file.path.removesuffix(f"/{file.name}"), False, "file") for file in files)
+    _insert(layout, _INSERT_FILE, rows)
+
+
+def _enter_entities(layout: Any, files: Iterable[os.DirEntry[str]], entities: Collection[str]) -> None:
+    _insert(layout, _INSERT_TAG, (row for file in files for row in _tag_rows(file, entities)))
+
+
+def _insert(layout: Any, statement: str, rows: Iterator[tuple[object, ...]]) -> None:
     connection = layout.session.connection()
-    while batch := list(islice(files, _BATCH)):
-        connection.exec_driver_sql(_INSERT_FILE, [_file_row(file) for file in batch])
-        connection.exec_driver_sql(_INSERT_TAG, [row for file in batch for row in _tag_rows(file)])
+    while batch := list(islice(rows, _BATCH)):
+        connection.exec_driver_sql(statement, batch)
     layout.session.commit()
 
 
-def _file_row(file: os.DirEntry[str]) -> tuple[object, ...]:
-    return file.path, file.name, file.path.removesuffix(f"/{file.name}"), False, "file"
-
-
-def _tag_rows(file: os.DirEntry[str]) -> Iterator[tuple[str, ...]]:
-    labels = {key: label for key, label in reversed(_ENTITY.findall(file.name)) if key in ENTITY_ORDER}
-    for key, label in labels.items():
-        if key != "run":
-            yield file.path, key, label, "str"
-        elif label.isdecimal():
-            yield file.path, key, label, "int"
+def _tag_rows(file: os.DirEntry[str], entities: Collection[str]) -> Iterator[tuple[str, ...]]:
+    in_name = dict(reversed(_ENTITY.findall(file.name)))  # the first of two counts
+    for key, label in in_name.items():
+        if key in entities and key not in _PARTS and (key != "run" or label.isdecimal()):
+            yield file.path, key, label, "int" if key == "run" else "str"
     for part, pattern in _PARTS.items():
-        if match := pattern.search(file.path):
+        if part in entities and (match := pattern.search(file.path)):
             yield file.path, part, match[1], "str"
 
 
@@ -175,7 +194,7 @@ def _stored_layout(dataset: Dataset, database_dir: Path) -> Any:
     else:
         logger.info("Making a pybids database of %s in %s", dataset.root, folder)
         _store_layout(dataset.root, folder, fingerprint)
-    return _make_layout(dataset.root, database=folder, reset=False)
+    return _make_layout(dataset.root, _enter_all, database=folder, reset=False)
 
 
 def _is_current(folder: Path, fingerprint: str) -> bool:
@@ -192,7 +211,7 @@ def _store_layout(root: Path, folder: Path, fingerprint: str) -> None:
     """Make a database so that a job that runs at the same time sees a whole one or none."""
     temporary = make_folder(folder / f".{uuid.uuid4().hex}")
     try:
-        _close(_make_layout(root, database=temporary))
+        _close(_make_layout(root, _enter_all, database=temporary))
         (folder / _FINGERPRINT).unlink(missing_ok=True)
         database = (temporary / _DATABASE).replace(folder / _DATABASE)
     finally:
@@ -203,7 +222,8 @@ def _store_layout(root: Path, folder: Path, fingerprint: str) -> None:
 
 def _fingerprint(root: Path) -> str:
     """Digest of all that an index of names depends on: the names, the root, and how they are read."""
-    digest = hashlib.sha256(json.dumps([version("pybids"), _CONFIG]).encode())
+    patterns = [each.pattern for each in (_ENTITY, *_PARTS.values())]
+    digest = hashlib.sha256(json.dumps([version("pybids"), _CONFIG, patterns]).encode())
     for path in (str(root), *(file.path for file in candidate_files(root))):
         digest.update(os.fsencode(path) + b"\0")
     return digest.hexdigest()
