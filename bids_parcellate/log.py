@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from logging.handlers import QueueHandler
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -75,15 +75,17 @@ def _attached(logger: logging.Logger, handler: logging.Handler) -> Iterator[None
         logger.setLevel(level)
 
 
-class _Keeper(QueueHandler):
-    """Keeps messages, in a form that travels between processes."""
+class _Keeper(logging.Handler):
+    """Keeps messages, in a form that travels between processes: arguments and traces are part of the text."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.records: list[logging.LogRecord] = []
-        super().__init__(self.records)  # type: ignore[arg-type]
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        kept = copy(record)
+        kept.msg, kept.args, kept.exc_info, kept.exc_text, kept.stack_info = self.format(record), None, None, None, None
+        self.records.append(kept)
 
 
 @contextmanager

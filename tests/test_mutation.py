@@ -1,5 +1,7 @@
 """What the drill of mutants leaves alone, how it counts, and that a mutant is told from the code as it is."""
 
+from multiprocessing import forkserver
+
 import pytest
 
 from drills import mutation
@@ -39,7 +41,10 @@ def project(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(mutation, "ROOT", root)
     monkeypatch.setattr(mutation, "_LIBRARIES", [])
-    return root
+    # The process that an earlier test's workers were forked from has imported the real project.
+    forkserver._forkserver._stop()
+    yield root
+    forkserver._forkserver._stop()
 
 
 def test_mutants_end_as_their_tests_do(project, tmp_path, monkeypatch):
