@@ -157,8 +157,8 @@ def measure(command: Sequence[str], *, threads: int = 1) -> Usage:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=ROOT)
         status, cpu, peak = _watch(process)
-        cpu += _cpu_of_orphans(others)
         wall = time.perf_counter() - start
+        cpu += _cpu_of_orphans(others)
         if status != 0:
             output.seek(0)
             said = output.read().decode(errors="replace")[-_SHOWN:]

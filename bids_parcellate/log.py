@@ -76,7 +76,10 @@ def _attached(logger: logging.Logger, handler: logging.Handler) -> Iterator[None
 
 
 class _Keeper(logging.Handler):
-    """Keeps messages, in a form that travels between processes: arguments and traces are part of the text."""
+    """Keeps messages, in a form that travels between processes: arguments and traces are part of the text.
+
+    As the QueueHandler of `logging.handlers`, whose import takes 15 ms of every start.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1024,6 +1024,12 @@ class TestRealData:
 labels = st.text("abcXYZ019+", min_size=1, max_size=4)
 
 
+def test_a_sidecar_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bold.json")
+    with pytest.raises(MissingInputError, match=r"bold\.json is not a file"):
+        Sidecars(tmp_path).metadata(tmp_path / "sub-1_bold.nii.gz", {"sub": "1"})
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from(["sub", "ses", "task", "run", "space", "cohort", "res", "desc"]), labels))
 def test_entities_of_a_name_are_read_back(entities: dict[str, str]) -> None:

@@ -152,10 +152,10 @@ def _sidecar_name(path: Path) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    require_content(path)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        require_content(path)
         raise DataError(f"{path} cannot be read as JSON: {error}.", "Correct the sidecar.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold a JSON object, not {type(content).__name__}.", "Correct the sidecar.")

@@ -154,6 +154,7 @@ class GroupData:
         return reduction
 
     def _add(self, reduction: RunReduction, merger: Merger) -> None:
+        """Add a run; no name outlives this call that would keep it in memory while the next one is read."""
         merger.add(reduction.signals, reduction.columns(self.mask.voxels))
 
     def cluster(self, values: Single, n_parcels: Sequence[int] | None = None) -> dict[int, Labels]:

@@ -264,8 +264,6 @@ class Merger:
     def _gram(self) -> Double:
         """Multiply all rows by each other; products of merged ones are known but for rounding."""
         rows, n_merged = self._rows[: self._n_rows], len(self._lengths)
-        if not n_merged:
-            return _gram(rows, np.float32, self._n_threads)
 
         def multiply_new(columns: slice) -> tuple[Single, Single]:
             merged, new = rows[:n_merged, columns], rows[n_merged:, columns]
