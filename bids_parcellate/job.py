@@ -8,7 +8,7 @@ from bids_parcellate.config import MASK_STRATEGIES, TEMPLATE_MASKS, Config
 from bids_parcellate.dataset import Run, Selection, select_runs
 from bids_parcellate.errors import DataError, NothingSelectedError, UsageError
 from bids_parcellate.execution.executor import usable_cores
-from bids_parcellate.io.images import require_content
+from bids_parcellate.io.content import require_content
 from bids_parcellate.io.masking import read_mask
 from bids_parcellate.io.naming import OutputNames
 from bids_parcellate.io.strategies import ConfoundStrategy, load_strategy

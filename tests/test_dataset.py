@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from bids_parcellate.config import SelectionConfig
 from bids_parcellate.dataset import Dataset, Selection, select_runs
 from bids_parcellate.dataset.filters import QUERIES, parse_filters
-from bids_parcellate.dataset.index import open_index
-from bids_parcellate.dataset.sidecars import Sidecars, parse_entities
+from bids_parcellate.dataset.index import find_files
+from bids_parcellate.dataset.sidecars import Sidecars
 from bids_parcellate.errors import (
     DatasetError,
     MissingInputError,
@@ -32,7 +32,7 @@ from bids_parcellate.errors import (
     OutputError,
     UsageError,
 )
-from bids_parcellate.io.naming import bids_name
+from bids_parcellate.io.naming import bids_name, parse_entities
 from tests import trees
 from tests.trees import FMRIPREP_VERSIONS, MNI
 
@@ -384,8 +384,7 @@ def filterable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pybids_is_shown_only_what_can_answer(labelled: Path) -> None:
-    with open_index(Dataset("x", labelled), participants=("01",)) as index:
-        shown = index.find({})
+    shown = find_files(Dataset("x", labelled), {"all": {}}, participants=("01",))["all"]
     assert {path.relative_to(labelled).parts[0] for path in shown} == {"sub-01"}
     assert {path.parent.name for path in shown} == {"func"}
     assert Counter(path.name.rpartition("_")[2] for path in shown) == {
@@ -457,8 +456,8 @@ def test_any_query_finds_what_plain_pybids_finds(
     expected = set(layout.get(return_type="filename", invalid_filters="allow", **plain_query))
     layout.connection_manager.engine.dispose()
     for database in (None, root.with_name(f"{root.name}-database")):
-        with open_index(Dataset("x", root), database_dir=database) as index:
-            assert set(map(str, index.find(query))) == expected
+        found = find_files(Dataset("x", root), {name: query}, database_dir=database)
+        assert set(map(str, found[name])) == expected
 
 
 class TestOddTrees:
@@ -1021,24 +1020,7 @@ class TestRealData:
             select(shared_data / "real" / "anat_RND050")
 
 
-labels = st.text("abcXYZ019+", min_size=1, max_size=4)
-
-
 def test_a_sidecar_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "bold.json")
     with pytest.raises(MissingInputError, match=r"bold\.json is not a file"):
         Sidecars(tmp_path).metadata(tmp_path / "sub-1_bold.nii.gz", {"sub": "1"})
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.dictionaries(st.sampled_from(["sub", "ses", "task", "run", "space", "cohort", "res", "desc"]), labels))
-def test_entities_of_a_name_are_read_back(entities: dict[str, str]) -> None:
-    name = bids_name({"sub": "1"} | entities, "bold", ".nii.gz")
-    parsed = parse_entities(name)
-    assert parsed == {"sub": "1"} | entities
-    assert bids_name(parsed, "bold", ".nii.gz") == name
-    assert list(parsed) == [part.partition("-")[0] for part in name.split("_")[:-1]]
-
-
-def test_unknown_entities_are_kept_and_come_last() -> None:
-    assert list(parse_entities("sub-1_foo-2_task-x_bold.json").items()) == [("sub", "1"), ("task", "x"), ("foo", "2")]

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from bids_parcellate.errors import DataError, InputOutputError, MissingInputError, UsageError
 from bids_parcellate.io import images
-from bids_parcellate.io.images import iter_volumes, read_info, read_volume, require_content, volume_to_bytes
+from bids_parcellate.io.content import require_content
+from bids_parcellate.io.images import iter_volumes, read_info, read_volume, volume_to_bytes
 from bids_parcellate.numerics.grids import Grid
 
 AFFINE = np.array([[-2.0, 0.1, 0, 90], [0.1, 2.5, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
@@ -214,14 +216,37 @@ class TestDamagedFiles:
             images._read(FailingDisk(), 10, "bold.nii", "volume 3 of 7")
 
 
+def make_socket(name):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(name)
+
+
 class TestMissingFiles:
     def test_missing(self, tmp_path):
         with pytest.raises(MissingInputError, match=r"nothing.nii.gz is missing"):
             read_info(tmp_path / "nothing.nii.gz")
 
-    def test_folder(self, tmp_path):
-        with pytest.raises(MissingInputError, match="is not a file"):
-            read_info(tmp_path)
+    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, make_socket])
+    def test_what_is_no_file_is_refused_and_not_waited_for(self, make, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # a socket's name must be short
+        make("bold")
+        with pytest.raises(MissingInputError, match="bold is not a file"):
+            read_info("bold")
+
+    @pytest.mark.parametrize("name", ["file/bold.nii", "bo\0ld.nii"])
+    def test_names_that_no_file_can_have(self, name, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(MissingInputError, match="is missing"):
+            require_content(tmp_path / name)
+
+    def test_names_that_the_disk_refuses(self, tmp_path):
+        with pytest.raises(MissingInputError, match="cannot be read: File name too long"):
+            require_content(tmp_path / ("x" * 300))
+
+    def test_link_to_itself(self, tmp_path):
+        (tmp_path / "bold.nii").symlink_to("bold.nii")
+        with pytest.raises(MissingInputError, match=r"is a link to bold\.nii"):
+            require_content(tmp_path / "bold.nii")
 
     def test_annex_link_that_leads_nowhere(self, tmp_path):
         path = tmp_path / "bold.nii.gz"

@@ -6,7 +6,7 @@ from bidsschematools.schema import load_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_parcellate.io.naming import ENTITY_ORDER, OutputNames, as_label, bids_name
+from bids_parcellate.io.naming import ENTITY_ORDER, OutputNames, as_label, bids_name, parse_entities
 
 RUN = {"sub": "01", "ses": "a", "task": "rest", "run": "1", "space": "MNI", "res": "2", "desc": "preproc"}
 NAMES = OutputNames(Path("/out"), "MNI", "Study", "hierarchical_kmeans", "simple", res="2")
@@ -24,6 +24,17 @@ def test_names_hold_every_entity_once_in_order(entities):
     found = dict(part.split("-") for part in parts if part)
     assert found == entities
     assert list(found) == sorted(found, key=ENTITY_ORDER.index)
+
+
+@given(st.dictionaries(st.sampled_from(ENTITY_ORDER), st.from_regex(r"[A-Za-z0-9+]{1,6}", fullmatch=True)))
+def test_entities_of_a_name_are_read_back(entities):
+    parsed = parse_entities(bids_name(entities, "bold", ".nii.gz"))
+    assert parsed == entities
+    assert list(parsed) == sorted(parsed, key=ENTITY_ORDER.index)
+
+
+def test_unknown_entities_are_kept_and_come_last():
+    assert list(parse_entities("sub-1_foo-2_task-x_bold.json").items()) == [("sub", "1"), ("task", "x"), ("foo", "2")]
 
 
 @pytest.mark.parametrize("label", ["../x", "a/b", "", "a_b", "ü", "a-b"])

@@ -3,13 +3,15 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from bids_parcellate.dataset.candidates import BIDSFile, identity
 from bids_parcellate.dataset.records import PROCESSING_ENTITIES, RejectedRun, Run
 from bids_parcellate.dataset.sidecars import Sidecars, repetition_time
 from bids_parcellate.errors import DataError, MissingInputError, ParcellateError
-from bids_parcellate.io.images import read_info, require_content
+from bids_parcellate.io.content import require_content
+from bids_parcellate.io.images import read_info
 from bids_parcellate.io.naming import bids_name
 from bids_parcellate.numerics.grids import Grid
 
@@ -48,7 +50,7 @@ class Examiner:
         self._aroma_tables = _by_identity(aroma_tables, _NOT_OF_TABLE)
         self._needs_mask = needs_mask
         self._needs_confounds = needs_confounds
-        self._sidecars: dict[Path, Sidecars] = {}
+        self._sidecars = lru_cache(Sidecars)
 
     def examine(self, image: BIDSFile) -> Run | RejectedRun:
         """Decide whether a run can be used.
@@ -76,8 +78,8 @@ class Examiner:
         mask = self._mask_of(image)
         confounds = self._confounds_of(image)
         aroma_tables = _companions(self._aroma_tables, image, _NOT_OF_TABLE) if self._needs_confounds else []
-        sidecars = self._sidecars.setdefault(image.dataset.root, Sidecars(image.dataset.root))
-        t_r = repetition_time(sidecars.metadata(image.path, image.entities), info.t_r, image.path)
+        metadata = self._sidecars(image.dataset.root).metadata(image.path, image.entities)
+        t_r = repetition_time(metadata, info.t_r, image.path)
         companions = [file for file in (mask, confounds, *aroma_tables) if file is not None]
         for file in companions:
             require_content(file.path)

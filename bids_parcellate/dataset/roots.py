@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bids_parcellate.dataset.records import Dataset
 from bids_parcellate.errors import DatasetError, ParcellateError, UsageError
-from bids_parcellate.io.images import require_content
+from bids_parcellate.io.content import open_content
 from bids_parcellate.io.metadata import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -138,8 +138,8 @@ def _read_description(root: Path, *, lenient: bool) -> dict[str, Any] | None:
     try:
         if not path.exists() and not path.is_symlink():
             return None
-        require_content(path)
-        content = json.loads(path.read_bytes())
+        with open_content(path) as stream:
+            content = json.loads(stream.read())
         json.dumps(content, ensure_ascii=False).encode()  # halves of characters, as in "\ud800", cannot be written on
     except (ParcellateError, OSError, ValueError, RecursionError) as error:  # ValueError: bad JSON, bad encoding
         message = f"{path} cannot be read: {getattr(error, 'message', error)}"

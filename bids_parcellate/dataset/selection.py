@@ -15,11 +15,11 @@ from bids_parcellate.dataset.candidates import (
 )
 from bids_parcellate.dataset.examination import Examiner, reject_duplicates, reject_other_grids, timing_warnings
 from bids_parcellate.dataset.filters import AROMA_QUERY, Query, narrowed, read_filters
-from bids_parcellate.dataset.index import open_index
+from bids_parcellate.dataset.index import find_files
 from bids_parcellate.dataset.records import Dataset, RejectedRun, Run, Selection
 from bids_parcellate.dataset.roots import find_datasets
-from bids_parcellate.dataset.sidecars import parse_entities
 from bids_parcellate.errors import NothingSelectedError, UsageError
+from bids_parcellate.io.naming import parse_entities
 
 _OPTIONS = {
     "sub": ("participant_label", "--participant-label"),
@@ -158,9 +158,9 @@ def _ask(
     queries = {name: narrowed(name, filters) for name in ("bold", "mask", "confounds")} | {"aroma": AROMA_QUERY}
     found: dict[str, list[BIDSFile]] = {name: [] for name in queries}
     for dataset in datasets:
-        with open_index(dataset, selection.participant_label, selection.bids_database_dir) as index:
-            for name, query in queries.items():
-                found[name] += (BIDSFile(path, parse_entities(path.name), dataset) for path in index.find(query))
+        answers = find_files(dataset, queries, selection.participant_label, selection.bids_database_dir)
+        for name, paths in answers.items():
+            found[name] += (BIDSFile(path, parse_entities(path.name), dataset) for path in paths)
     return {name: sorted(files, key=_place) for name, files in found.items()}
 
 

@@ -13,31 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bids_parcellate.dataset.listing import list_folder
-from bids_parcellate.errors import DataError
-from bids_parcellate.io.images import require_content
-from bids_parcellate.io.naming import ENTITY_ORDER
+from bids_parcellate.errors import DataError, MissingInputError
+from bids_parcellate.io.content import open_content
+from bids_parcellate.io.naming import parse_entities
 
 _SHORTEST, _LONGEST = 0.01, 100.0  # seconds between volumes; what is beyond is most often in milliseconds
 _N_LISTINGS = 256  # folders whose sidecars are remembered; runs come sorted
-_RANKS = {key: rank for rank, key in enumerate(ENTITY_ORDER)}
-
-
-def parse_entities(name: str) -> dict[str, str]:
-    """Read the entities in a file's name.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``sub-01_task-rest_run-1_desc-preproc_bold.nii.gz``.
-
-    Returns
-    -------
-    dict
-        Short names of entities and their labels, in BIDS order; entities that BIDS does not know come last.
-    """
-    pairs = (part.partition("-") for part in name.partition(".")[0].split("_") if "-" in part)
-    entities = {key: label for key, _, label in pairs}
-    return dict(sorted(entities.items(), key=lambda entity: _RANKS.get(entity[0], len(_RANKS))))
 
 
 class Sidecars:
@@ -152,9 +133,11 @@ def _sidecar_name(path: Path) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    require_content(path)
     try:
-        content = json.loads(path.read_bytes())
+        with open_content(path) as stream:
+            content = json.loads(stream.read())
+    except MissingInputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}.", "Correct the sidecar.") from error
     if not isinstance(content, dict):

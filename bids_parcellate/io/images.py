@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
-from bids_parcellate.errors import DataError, InputOutputError, MissingInputError, UsageError
+from bids_parcellate.errors import DataError, InputOutputError, UsageError
+from bids_parcellate.io.content import open_content
 from bids_parcellate.io.headers import ImageInfo, info_of_image, read_header
 from bids_parcellate.numerics.grids import Grid
 
@@ -40,46 +41,6 @@ _SMALL_BLOCK = 2**12  # bytes of a compressed file that hold it, but for strange
 _BLOCK = 2**20  # bytes that are read at once where they are only passed over
 _LARGEST_RATIO = 1032  # bytes that gzip makes of one, at most
 _COPY_AGAIN = "copy or download the file again, or make it again"
-
-
-def require_content(path: Path) -> None:
-    """Check that a file is there, and its content too.
-
-    Parameters
-    ----------
-    path : Path
-        Any input file.
-
-    Raises
-    ------
-    MissingInputError
-        If the file is missing or unreadable, or only stands for content that git-annex holds elsewhere (a
-        link that leads nowhere, or a pointer file).
-    """
-    try:
-        reason = _why_absent(path)
-    except OSError as error:
-        raise MissingInputError(f"{path} cannot be read: {error.strerror}", "check its name and permissions") from error
-    if reason is not None:
-        raise MissingInputError(*reason)
-
-
-def _why_absent(path: Path) -> tuple[str, str] | None:
-    """Say why a file has no content here, and the way out."""
-    if path.is_file():
-        return _why_pointer(path)
-    if path.is_symlink() and not path.exists():
-        target = path.readlink()
-        hint = f"datalad get {path}" if "annex" in target.parts else "restore what the link points to"
-        return f"the content of {path} is not here: it is a link to {target}", hint
-    return f"{path} is {'not a file' if path.exists() else 'missing'}", "check the path"
-
-
-def _why_pointer(path: Path) -> tuple[str, str] | None:
-    with path.open("rb", buffering=0) as stream:
-        if stream.read(15) != b"/annex/objects/":
-            return None
-    return f"the content of {path} is not here: it is a git-annex pointer", f"datalad get {path}"
 
 
 def read_info(image: ImageLike) -> ImageInfo:
@@ -230,8 +191,7 @@ def _storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
 @contextmanager
 def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
     """Open a file and see from its first bytes, not from its name, whether it is gzipped."""
-    require_content(path)
-    with path.open("rb") as raw:
+    with open_content(path) as raw:
         is_gzipped = _read(raw, 2, path, "its start") == b"\x1f\x8b"
         raw.seek(0)
         yield raw, is_gzipped

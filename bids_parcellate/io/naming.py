@@ -8,6 +8,7 @@ BIDS 1.11.1, entity table and "Templates and atlases".
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 # BIDS order; ``stat`` is not in the specification yet and stands where XCP-D puts it.
@@ -16,6 +17,8 @@ ENTITY_ORDER = (
     "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk",
     "atlas", "seg", "scale", "res", "den", "label", "stat", "desc",
 )  # fmt: skip
+_RANKS = {key: rank for rank, key in enumerate(ENTITY_ORDER)}
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
 
 
 def bids_name(entities: Mapping[str, str | None], suffix: str, extension: str) -> str:
@@ -41,12 +44,34 @@ def bids_name(entities: Mapping[str, str | None], suffix: str, extension: str) -
         If an entity is unknown or a label is not alphanumeric, such as one that would leave its folder.
     """
     for key, label in entities.items():
-        if key not in ENTITY_ORDER:
+        if key not in _RANKS:
             raise ValueError(f"{key!r} is no BIDS entity; there are {', '.join(ENTITY_ORDER)}")
-        if label is not None and not re.fullmatch(r"[A-Za-z0-9+]+", label):
+        if label is not None and not _LABEL.fullmatch(label):
             raise ValueError(f"{label!r} is no BIDS label for {key!r}: letters, digits and + are allowed")
     parts = [f"{key}-{entities[key]}" for key in ENTITY_ORDER if entities.get(key) is not None]
     return "_".join([*parts, f"{suffix}{extension}"])
+
+
+def parse_entities(name: str) -> dict[str, str]:
+    """Read the entities in a file's name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``sub-01_task-rest_run-1_desc-preproc_bold.nii.gz``.
+
+    Returns
+    -------
+    dict
+        Short names of entities and their labels, in BIDS order; entities that BIDS does not know come last.
+    """
+    entities = dict(part.split("-", 1) for part in name.partition(".")[0].split("_") if "-" in part)
+    return {key: entities[key] for key in _in_order(tuple(entities))}
+
+
+@lru_cache
+def _in_order(keys: tuple[str, ...]) -> list[str]:
+    return sorted(keys, key=lambda key: _RANKS.get(key, len(_RANKS)))
 
 
 def as_label(text: str) -> str:

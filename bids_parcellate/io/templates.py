@@ -11,7 +11,8 @@ from pathlib import Path
 import platformdirs
 
 from bids_parcellate.errors import DataError, MissingInputError, UsageError
-from bids_parcellate.io.images import read_volume, require_content
+from bids_parcellate.io.content import require_content
+from bids_parcellate.io.images import read_volume
 from bids_parcellate.io.masking import Mask, compute_mask
 from bids_parcellate.numerics.grids import Grid
 from bids_parcellate.numerics.resampling import resample

@@ -67,6 +67,8 @@ class Grid:
         bool
             Whether the shapes are equal and no voxel is displaced by more than ``atol`` along any axis.
         """
+        if self is other:
+            return True
         if self.shape != other.shape:
             return False
         displacement = (self.affine - other.affine) @ _corners(self.shape)

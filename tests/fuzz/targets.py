@@ -13,12 +13,12 @@ from pathlib import Path
 from bids_parcellate.config import build_config, read_toml
 from bids_parcellate.dataset.filters import parse_filters, read_filters
 from bids_parcellate.dataset.roots import find_datasets
-from bids_parcellate.dataset.sidecars import Sidecars, parse_entities, repetition_time
+from bids_parcellate.dataset.sidecars import Sidecars, repetition_time
 from bids_parcellate.errors import ParcellateError
 from bids_parcellate.io.confounds import load_confounds
 from bids_parcellate.io.headers import read_header
 from bids_parcellate.io.images import iter_volumes, read_info
-from bids_parcellate.io.naming import bids_name
+from bids_parcellate.io.naming import bids_name, parse_entities
 from bids_parcellate.io.strategies import PRESETS, load_strategy
 from bids_parcellate.io.tables import read_table
 
