@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_INTERVAL = 0.02  # between two looks at the memory, s
+_INTERVAL = 0.1  # between two looks at the memory, s: looking takes time of a job that needs all cores
 _SHOWN = 4000  # characters of the output of a process that failed
 
 
@@ -143,7 +144,7 @@ def measure(command: Sequence[str], *, threads: int = 1) -> Usage:
     Returns
     -------
     Usage
-        CPU time as the kernel adds it up; memory sampled 50 times a second, and the kernel's peak of the first process.
+        CPU time as the kernel adds it up; memory sampled 10 times a second, and the kernel's peak of the first process.
 
     Raises
     ------
@@ -169,18 +170,20 @@ def measure(command: Sequence[str], *, threads: int = 1) -> Usage:
 def _watch(process: subprocess.Popen[bytes]) -> tuple[int, float, int]:
     """Wait for a process; return its exit code, CPU seconds and peak memory in bytes."""
     peak = 0
+    ending = os.pidfd_open(process.pid)
     try:
         while True:
-            pid, status, used = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                process.returncode = os.waitstatus_to_exitcode(status)
-                return process.returncode, used.ru_utime + used.ru_stime, peak
             resident = sum(_memory(each, "VmRSS") for each in _tree(process.pid))
             peak = max(peak, resident, _memory(process.pid, "VmHWM"))
-            time.sleep(_INTERVAL)
+            if select.select([ending], [], [], _INTERVAL)[0]:
+                _, status, used = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                return process.returncode, used.ru_utime + used.ru_stime, peak
     except BaseException:
         process.kill()
         raise
+    finally:
+        os.close(ending)
 
 
 def _adopt_orphans() -> None:

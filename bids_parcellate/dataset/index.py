@@ -1,8 +1,7 @@
 """Asking pybids which files there are: the only module that imports it.
 
 pybids says which files answer a query. It is handed only the files that can, found by a walk of our own, the entities
-in their names, and no metadata: docs/performance.md compares this with its
-defaults.
+in their names that queries ask for, and no metadata: `docs/performance.md` compares this with its defaults.
 """
 
 import hashlib
