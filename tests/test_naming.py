@@ -28,8 +28,10 @@ def test_names_hold_every_entity_once_in_order(entities):
 
 @given(st.dictionaries(st.sampled_from(ENTITY_ORDER), st.from_regex(r"[A-Za-z0-9+]{1,6}", fullmatch=True)))
 def test_entities_of_a_name_are_read_back(entities):
-    parsed = parse_entities(bids_name(entities, "bold", ".nii.gz"))
+    name = bids_name(entities, "bold", ".nii.gz")
+    parsed = parse_entities(name)
     assert parsed == entities
+    assert bids_name(parsed, "bold", ".nii.gz") == name
     assert list(parsed) == sorted(parsed, key=ENTITY_ORDER.index)
 
 
