@@ -67,7 +67,7 @@ def constant_memory(settings: Settings) -> Outcome:
     phantom = _phantom_3mm(settings)
     few, many = 6, _n_runs(settings)
     peers = [_job(phantom, few), _job(phantom, many), step("jobs:decompress", phantom.root, many)]
-    ours_few, ours, floor = alternate(peers, min(settings.repeats, 2))
+    ours_few, ours, floor = alternate(peers, settings.repeats)
     ratios = [more.memory / less.memory for less, more in zip(ours_few, ours, strict=True)]
     added, read = _each_added(ours_few, ours, many - few), [usage.cpu / many for usage in floor]
     page = (_seconds_of_pages(_out(phantom, many)) - _seconds_of_pages(_out(phantom, few))) / (many - few)

@@ -1,6 +1,8 @@
 """The command line: arguments → Config → workflow, and the one place that turns errors into exit codes."""
 
 import argparse
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -99,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code; 0 when all went well.
     """
+    atexit.register(gc.freeze)  # else the interpreter, as it ends, looks for garbage in all libraries for half a second
     with console() as handler:
         try:
             return _run(sys.argv[1:] if argv is None else argv, handler)
