@@ -83,6 +83,7 @@ def test_cpu_and_memory_of_children_count():
     child = "x = bytearray(200_000_000); x[::1000] = x[::1000]; s = sum(range(5_000_000))"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
     alone, both = measure([sys.executable, "-c", "pass"]), measure([sys.executable, "-c", parent])
+    assert alone.memory > 5
     assert both.memory > 200
     assert both.cpu > alone.cpu + 0.05
     assert both.wall > alone.wall
